@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ringtrain/core/device.h"
+#include "ringtrain/core/tensor.h"
+
+namespace ringtrain {
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+/// One message out and one in, of a ring hop.
+struct Transfer {
+  Tensor sent;
+  int to;
+  Tensor received;
+  int from;
+};
+
+/// A group of ranks that call the same operations in the same order; a group of one works without
+/// a special case at the caller. Tensors are in the memory of the communicator's device.
+///
+/// Every call returns at once: NCCL enqueues on `stream`; MPI starts non-blocking requests that
+/// the CPU stream completes. Tensors rest until an event or `synchronise()` of that stream says
+/// so. Reductions take fp32, fp64, bf16 and int32 and are deterministic for a given group.
+/// Errors: InvalidArgument for shapes that do not fit; DeviceError with operation, rank, group.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  /// "sp", "tp", "param", "dp", "world": used in messages.
+  virtual const std::string& name() const = 0;
+  virtual int rank() const = 0;  ///< in [0, size())
+  virtual int size() const = 0;
+  /// Collective over this group: ranks of equal `color` form a group, ordered by `key`.
+  virtual std::unique_ptr<Communicator> split(std::string name, int color, int key) = 0;
+
+  virtual void all_reduce(Tensor inout, ReduceOp op, Stream& stream) = 0;
+  /// `whole` is size() shards in rank order; `shard` may be this rank's place in it.
+  virtual void all_gather(Tensor shard, Tensor whole, Stream& stream) = 0;
+  /// shard = this rank's part of the element-wise reduction of `whole`; may be its place in it.
+  virtual void reduce_scatter(Tensor whole, Tensor shard, ReduceOp op, Stream& stream) = 0;
+  /// Element [i] of `sent` goes to rank i; element [i] of `received` comes from it.
+  virtual void all_to_all(Tensor sent, Tensor received, Stream& stream) = 0;
+  virtual void broadcast(Tensor inout, int root, Stream& stream) = 0;
+  /// One ring hop: all transfers in one group, so no order of ranks can deadlock.
+  virtual void exchange(std::span<const Transfer> transfers, Stream& stream) = 0;
+  /// Ends the whole world, so that no peer waits for ever. Callable from any thread.
+  virtual void abort() noexcept = 0;
+};
+
+/// A group of one rank on any device: collectives copy or do nothing.
+std::unique_ptr<Communicator> make_one_rank_communicator(Device& device);
+/// Rank `rank` of a group of `size` that moves nothing, for the meta device.
+std::unique_ptr<Communicator> make_meta_communicator(std::string name, int rank, int size);
+
+}  // namespace ringtrain

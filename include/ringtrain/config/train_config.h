@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ringtrain/config/model_config.h"
+
+/// The settings of a run as plain values, with the original's names and defaults. config/options.h
+/// has the table that fills them from flags and files; DESIGN.md section 1 the meaning.
+namespace ringtrain {
+
+struct TokenizerConfig {
+  std::string vocab_file;
+  bool add_bos_token = false;
+  bool add_eos_token = false;
+};
+
+struct TextProcessorConfig {
+  std::string fields_from_example;
+  std::string fields;
+  std::string subfield_separator = " ";
+  bool add_bos_token = true;
+  bool add_eos_token = true;
+  std::string prepend_text;
+};
+
+struct JsonDatasetConfig {
+  std::string path;
+  std::int64_t seq_length = 1024;
+  std::int64_t batch_size = 8;  ///< sequences, over the whole mesh
+  bool always_start_with_bos = false;
+  std::int64_t start_seek_loc = 0;  ///< bytes
+  std::int64_t example_index_at_start = 0;
+  std::int64_t tokens_count_at_start = 0;
+  std::int64_t tokenizer_processes = 1;  ///< worker threads
+  std::int64_t tokenizer_parallel_chunk_size = 32;
+  std::int64_t tokenizer_parallel_batch_size = 1024;
+  std::int64_t throughput_average_window_size = 200;
+};
+
+struct DatasetConfig {
+  std::string type;  ///< json or huggingface; empty: json if json_dataset.path is set
+  TextProcessorConfig text_processor;
+  JsonDatasetConfig json_dataset;
+};
+
+struct AdamWConfig {
+  double init_lr = 0.0;
+  double end_lr = 0.001;
+  double lr = 0.01;
+  std::int64_t lr_warmup_steps = 2000;
+  std::int64_t lr_decay_steps = 500000;  ///< from step 0, warm-up included
+  double b1 = 0.9;
+  double b2 = 0.95;
+  double clip_gradient = 1.0;
+  double weight_decay = 1e-4;
+  bool bf16_momentum = false;
+  bool multiply_by_parameter_scale = false;  ///< the Adafactor form
+};
+
+struct PalmConfig {
+  double lr = 0.01;
+  std::int64_t lr_warmup_steps = 10000;
+  double b1 = 0.9;
+  double b2 = 0.99;
+  double clip_gradient = 1.0;
+  double weight_decay = 1e-4;
+  bool bf16_momentum = false;
+};
+
+struct OptimizerConfig {
+  std::string type = "adamw";  ///< adamw or palm
+  std::int64_t accumulate_gradient_steps = 1;
+  AdamWConfig adamw_optimizer;
+  PalmConfig palm_optimizer;
+};
+
+struct CheckpointerConfig {
+  std::string float_dtype = "bf16";  ///< of exported parameters; the train state stays fp32
+  bool save_optimizer_state = false;
+};
+
+struct LoggerConfig {
+  std::string output_dir = "/tmp/";
+  std::string experiment_id;
+  bool online = false;
+};
+
+struct TrainConfig {
+  std::int64_t seed = 42;
+  std::string mesh_dim = "1,-1,1,1";
+  std::string mesh_order = "tp,sp,fsdp,dp";
+  std::string dtype = "bf16";
+  std::int64_t total_steps = 10000;
+  std::string load_llama_config;
+  std::string update_llama_config;
+  std::string load_checkpoint;
+  std::string load_dataset_state;
+  std::int64_t log_freq = 50;
+  std::int64_t save_model_freq = 0;
+  std::int64_t save_milestone_freq = 0;
+  std::int64_t eval_steps = 0;
+  bool log_all_worker = false;
+  bool autoresume = false;
+
+  std::string device = "auto";  ///< auto, cuda, cpu
+  bool oversubscribe_gpu = false;
+  std::string sp_layout = "auto";        ///< auto, contiguous, striped, zigzag
+  std::string packing = "none";          ///< none, documents
+  std::string loss_reduction = "token";  ///< token, sequence
+  std::int64_t loss_chunk_size = 1024;   ///< tokens whose logits exist at a time
+  double timeout_s = 600;                ///< a peer silent for longer ends the job
+
+  ModelConfig llama;  ///< after preset, file, llama.* and update_llama_config
+  TokenizerConfig tokenizer;
+  DatasetConfig train_dataset;
+  DatasetConfig eval_dataset;
+  OptimizerConfig optimizer;
+  CheckpointerConfig checkpointer;
+  LoggerConfig logger;
+};
+
+}  // namespace ringtrain
