@@ -13,6 +13,8 @@ enum class DeviceType { kCpu, kCuda, kMeta };
 class Event {
  public:
   virtual ~Event() = default;
+  /// Blocks the host until the marked work is done. Errors: DeviceError if it failed.
+  virtual void synchronise() = 0;
 };
 
 /// An ordered queue of work on one device. Work enqueued on it runs in order; nothing else is
