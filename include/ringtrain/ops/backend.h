@@ -233,7 +233,9 @@ struct AdafactorArgs {
 };
 
 /// out[i] = stddev * normal(key, first_counter + i): Box-Muller over philox4x32 (core/random.h),
-/// element e using block e / 4; computed in double so that every device draws the same floats.
+/// computed in double so that every device draws the same floats. With w = philox4x32(key, e / 4)
+/// and u(x) = (x + 0.5) / 2^32, elements 0 and 1 of a block are sqrt(-2 ln u(w[0])) times the
+/// cosine and the sine of 2 pi u(w[1]); elements 2 and 3 come so from w[2] and w[3].
 struct RandomNormalArgs {
   Tensor out;  ///< [n] fp32
   std::uint64_t key;
