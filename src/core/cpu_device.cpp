@@ -66,6 +66,7 @@ class CpuDevice final : public Device {
     const int threads = omp_get_max_threads();
     return fmt::format("cpu, {} thread{}", threads, threads == 1 ? "" : "s");
   }
+  std::string uuid() const override { return {}; }
   std::unique_ptr<Stream> make_stream(StreamPriority) override {
     return std::make_unique<CpuStream>();
   }
@@ -95,6 +96,9 @@ class CpuDevice final : public Device {
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes, Stream& stream) override {
     copy(host, device, bytes, stream);
+  }
+  void copy_on_device(void* to, const void* from, std::size_t bytes, Stream& stream) override {
+    copy(to, from, bytes, stream);
   }
 
   MemoryInfo memory() const override {

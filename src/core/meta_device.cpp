@@ -24,6 +24,7 @@ class MetaDevice final : public Device {
  public:
   DeviceType type() const override { return DeviceType::kMeta; }
   std::string name() const override { return "meta"; }
+  std::string uuid() const override { return {}; }
   std::unique_ptr<Stream> make_stream(StreamPriority) override {
     return std::make_unique<MetaStream>();
   }
@@ -36,6 +37,7 @@ class MetaDevice final : public Device {
   void deallocate_host(void*) noexcept override {}
   void copy_to_device(void*, const void*, std::size_t, Stream&) override {}
   void copy_to_host(void*, const void*, std::size_t, Stream&) override {}
+  void copy_on_device(void*, const void*, std::size_t, Stream&) override {}
 
   MemoryInfo memory() const override { return {0, 0}; }
   double peak_flops() const override { return 0; }

@@ -44,6 +44,8 @@ class Device {
   virtual DeviceType type() const = 0;
   /// For the log: "NVIDIA H100 80GB HBM3 (cuda:0)", "cpu, 8 threads".
   virtual std::string name() const = 0;
+  /// Equal on two ranks iff they share a GPU, "GPU-8f3c..."; empty on other devices.
+  virtual std::string uuid() const = 0;
 
   virtual std::unique_ptr<Stream> make_stream(StreamPriority priority) = 0;
   virtual std::unique_ptr<Event> make_event() = 0;
@@ -60,6 +62,8 @@ class Device {
   virtual void copy_to_device(void* device, const void* host, std::size_t bytes,
                               Stream& stream) = 0;
   virtual void copy_to_host(void* host, const void* device, std::size_t bytes, Stream& stream) = 0;
+  /// Enqueues a copy from device memory to device memory; the two must not overlap.
+  virtual void copy_on_device(void* to, const void* from, std::size_t bytes, Stream& stream) = 0;
 
   /// Bytes of device memory free and in all; on the CPU the host's.
   struct MemoryInfo {
