@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ringtrain/model/llama_parameters.h"
+#include "ringtrain/model/remat.h"
+#include "ringtrain/parallel/context.h"
+#include "ringtrain/parallel/sequence_attention.h"
+
+namespace ringtrain {
+
+/// Sizes of a layer on this rank (heads and feed-forward already divided by tp).
+struct LayerShape {
+  std::int64_t batch;     ///< B
+  std::int64_t tokens;    ///< T, of this rank
+  std::int64_t hidden;    ///< D
+  std::int64_t heads;     ///< N
+  std::int64_t kv_heads;  ///< K
+  std::int64_t head_dim;  ///< H
+  std::int64_t ffn;       ///< F
+  std::int64_t mlp_chunk_size;  ///< tokens of the feed-forward block that are computed at a time
+  float rms_norm_eps;
+
+  std::int64_t rows() const { return batch * tokens; }
+};
+
+/// What the forward pass of one layer leaves for the backward pass; absent tensors were not kept.
+struct LayerActivations {
+  Tensor input;             ///< [rows, D] compute
+  Tensor attention_rstd;    ///< [rows] fp32
+  Tensor normed_attention;  ///< [rows, D] compute
+  Tensor query;             ///< [B, T, N, H] compute, rotated
+  Tensor key_value;         ///< [2, B, T, K, H] compute, key rotated
+  Tensor attention_out;     ///< [B, T, N, H] compute
+  Tensor lse;               ///< [B, N, T] fp32
+  Tensor middle;            ///< [rows, D] compute
+  Tensor ffn_rstd;          ///< [rows] fp32
+  Tensor normed_ffn;        ///< [rows, D] compute
+  Tensor gate_up;           ///< [rows, 2F] compute
+  Tensor activation;        ///< [rows, F] compute
+};
+
+/// A pre-norm LLaMA decoder layer, forward and backward written out:
+///   middle = input + wo . attention(rope(wqkv . norm(input)))
+///   output = middle + w2 . swiglu(w13 . norm(middle)), by chunks of mlp_chunk_size tokens
+/// Matrices are split over tp as in Megatron-LM (arXiv:1909.08053): one all-reduce after wo and
+/// w2 forward, one after wqkv and w13 backward.
+class DecoderLayer {
+ public:
+  DecoderLayer(Context& context, SequenceAttention& attention, const LayerShape& shape,
+               const RematPlan& plan, Tensor inverse_frequency)
+      : context_(context),
+        attention_(attention),
+        shape_(shape),
+        plan_(plan),
+        inverse_frequency_(inverse_frequency) {}
+
+  /// Room for what the plan keeps, `input` included, in the innermost scope of the arena.
+  LayerActivations allocate() const;
+
+  /// Reads kept.input, writes `output` [rows, D] compute and what `kept` has room for.
+  /// lowest_visible: [B, T] int32 or absent.
+  void forward(const LayerTensors& weights, LayerActivations kept, Tensor lowest_visible,
+               Tensor output);
+
+  /// `dx` [rows, D] compute: gradient of the output on entry, of the input on return. Adds to
+  /// `gradients` (fp32).
+  void backward(const LayerTensors& weights, const LayerTensors& gradients,
+                LayerActivations kept, Tensor lowest_visible, Tensor dx);
+
+ private:
+  // Each computes one part of `at`, giving it workspace where the plan kept no room for it.
+  void compute_normed(const LayerTensors& weights, LayerActivations& at);
+  void compute_query_key_value(const LayerTensors& weights, LayerActivations& at);
+  void compute_attention(LayerActivations& at, Tensor lowest_visible);
+  void compute_middle(const LayerTensors& weights, LayerActivations& at);
+
+  struct FfnChunk;
+  FfnChunk ffn_chunk(const LayerTensors& weights, const LayerActivations& at, std::int64_t begin,
+                     std::int64_t count, bool kept_is_valid);
+  void backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
+                    const LayerActivations& at, Tensor dx);
+  void backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
+                          const LayerActivations& at, Tensor lowest_visible, Tensor dx);
+  Tensor workspace(Shape shape, DType dtype) const;
+  Tensor workspace(Shape shape) const { return workspace(shape, context_.compute_dtype); }
+
+  Context& context_;
+  SequenceAttention& attention_;
+  LayerShape shape_;
+  RematPlan plan_;
+  Tensor inverse_frequency_;  // [H / 2] fp32
+};
+
+}  // namespace ringtrain

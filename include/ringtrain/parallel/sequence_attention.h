@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "ringtrain/parallel/context.h"
+#include "ringtrain/parallel/sequence_layout.h"
+
+namespace ringtrain {
+
+/// How the keys and values of the other ranks of the sp axis come to a query.
+enum class KeyValueTransport {
+  kRing,   ///< rotate block by block, each hop behind the attention step before it
+  kGather  ///< all-gather before attention, reduce-scatter of the gradients after
+};
+
+struct SequenceAttentionOptions {
+  KeyValueTransport transport = KeyValueTransport::kRing;
+  std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
+  std::int64_t key_chunk_size = 0;
+};
+
+/// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
+/// transport, the layout and the number of ranks.
+///
+/// Letters     B micro-batch, T tokens of this rank (seq_length / sp), H head_dim,
+///             N query heads and K key/value heads of this rank (already divided by tp)
+/// Collective  all ranks of the sp group call it with equal shapes
+/// Numerics    the output, lse and all gradients are folded in fp32 across steps, rounded once
+/// Source      Ring Attention (arXiv:2310.01889), algorithm 1
+class SequenceAttention {
+ public:
+  /// Uploads the positions of all ranks into the arena. `context` must outlive this.
+  SequenceAttention(Context& context, const SequenceLayout& layout,
+                    const SequenceAttentionOptions& options);
+
+  struct Forward {
+    Tensor query;           ///< [B, T, N, H] compute
+    Tensor key_value;       ///< [2, B, T, K, H] compute: key, then value
+    Tensor lowest_visible;  ///< [B, T] int32, or absent
+    Tensor out;             ///< [B, T, N, H] compute, written
+    Tensor lse;             ///< [B, N, T] fp32, written
+  };
+  void forward(const Forward& args);
+
+  struct Backward {
+    Tensor query, key_value, lowest_visible, out, lse;  ///< as in Forward
+    Tensor dout;        ///< [B, T, N, H] compute
+    Tensor dquery;      ///< [B, T, N, H] fp32, written
+    Tensor dkey_value;  ///< [2, B, T, K, H] fp32, written
+  };
+  void backward(const Backward& args);
+
+  /// [T] int32: positions of this rank's tokens in the whole sequence.
+  Tensor positions() const { return positions_[context_.mesh.coordinates.sp]; }
+
+ private:
+  int num_ranks() const { return context_.mesh.shape.sp; }
+  int rank() const { return context_.mesh.coordinates.sp; }
+  bool is_visible(int key_rank) const { return visible_[static_cast<std::size_t>(key_rank)]; }
+  // The rank whose keys are here at step `step` of the rotation.
+  int owner(int step) const { return (rank() - step + num_ranks()) % num_ranks(); }
+
+  struct Fold;  // the running state of a forward pass
+  void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank);
+  void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
+                     Tensor dkey_value);
+  void ring_forward(const Forward& args, Fold& fold);
+  void ring_backward(const Backward& args, Tensor delta);
+  void gathered_forward(const Forward& args, Fold& fold);
+  void gathered_backward(const Backward& args, Tensor delta);
+  Tensor gather_key_value(Tensor key_value);
+  void hop(Tensor sent, Tensor received);
+  AttentionMask mask(Tensor lowest_visible, int key_rank) const;
+
+  Context& context_;
+  SequenceAttentionOptions options_;
+  Tensor positions_;           // [P, T] int32
+  std::vector<bool> visible_;  // by key rank: some key of it is seen by some query of this rank
+  int num_visible_ = 0;
+  std::unique_ptr<Event> computed_;  // compute stream: everything enqueued so far
+  std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values
+  std::unique_ptr<Event> returned_;  // ring stream: the last hop of their gradients
+};
+
+}  // namespace ringtrain

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "ringtrain/parallel/context.h"
+#include "ringtrain/parallel/parameter_table.h"
+
+namespace ringtrain {
+
+/// The parameters of one rank and their gradients: fp32 masters and reduced gradients as shards
+/// over fsdp x sp, compute-type weights gathered unit by unit while they are needed.
+///
+///   masters (fp32 shard) -cast-> compute shard -all_gather-> whole unit -> layer
+///   layer -> whole gradient (fp32) -reduce_scatter-> added to the gradient shard -all_reduce-> dp
+///
+/// Gathers and reductions run on Context::params, ordered with the compute stream by events: a
+/// gather of the next unit overlaps the computation with this one. With one shard the whole unit
+/// is the shard itself and nothing moves. Units must be acquired by all ranks in the same order.
+class ShardedParameters {
+ public:
+  /// Allocates everything from the arena; contents are undefined. `table` must outlive this.
+  ShardedParameters(Context& context, const ParameterTable& table);
+
+  /// Draws every weight from normal(0, stddev), keyed by tensor name and element index in the whole
+  /// tensor, so that every mesh starts alike; norms start at 1, padding at 0.
+  void initialise(std::uint64_t seed, double stddev);
+  /// Casts the masters to the compute type; after every change of the masters.
+  void refresh_compute_weights();
+
+  /// Starts gathering unit `unit` unless it is there already.
+  void prefetch(int unit);
+  /// The unit's whole flat buffer [num_elements] in the compute type, ready for the compute
+  /// stream, until `release`. Each slot holds one unit: see slot_of in the source.
+  Tensor acquire(int unit);
+  /// The compute stream's work enqueued so far is the last that reads the unit.
+  void release(int unit);
+
+  /// A zeroed fp32 flat buffer for the unit's gradient of this micro-batch; with one shard the
+  /// accumulated gradient itself.
+  Tensor begin_gradient(int unit);
+  /// Adds the buffer's reduction over fsdp x sp to this rank's gradient shard.
+  void end_gradient(int unit);
+  void zero_gradients();
+  /// Sums the gradient shards over dp and lets the compute stream wait for them: call before the
+  /// optimizer. Gradients stay unscaled sums over tokens.
+  void finish_gradients();
+
+  const ParameterTable& table() const { return table_; }
+  const ShardFamily& masters() const { return masters_; }
+  const ShardFamily& gradients() const { return gradients_; }
+
+ private:
+  struct Slot {
+    Tensor buffer;
+    int unit = -1;  // whose data it holds
+    std::unique_ptr<Event> ready;
+    std::unique_ptr<Event> unused;  // compute has finished with it
+  };
+
+  bool is_sharded() const { return table_.num_shards() > 1; }
+  std::size_t slot_of(int unit) const;
+  void make_slots(std::vector<Slot>& slots, DType dtype, MemoryKind kind);
+
+  Context& context_;
+  const ParameterTable& table_;
+  ShardFamily masters_;
+  ShardFamily gradients_;
+  std::vector<Tensor> compute_shards_;  // the masters themselves in fp32
+  std::vector<Slot> weight_slots_;
+  std::vector<Slot> gradient_slots_;
+  Tensor reduced_;  // one shard, between reduce_scatter and the addition
+  std::unique_ptr<Event> event_;
+};
+
+}  // namespace ringtrain

@@ -1,0 +1,200 @@
+#include "ringtrain/model/decoder_layer.h"
+
+#include <algorithm>
+
+namespace ringtrain {
+
+// One chunk of the feed-forward block: [count, ...] views or workspaces.
+struct DecoderLayer::FfnChunk {
+  Tensor rstd, normed, gate_up, activation;
+};
+
+Tensor DecoderLayer::workspace(Shape shape, DType dtype) const {
+  return context_.arena.allocate(shape, dtype, MemoryKind::kWorkspace);
+}
+
+LayerActivations DecoderLayer::allocate() const {
+  const LayerShape& s = shape_;
+  const auto keep = [&](bool wanted, Shape shape, DType dtype) {
+    return wanted ? context_.arena.allocate(shape, dtype, MemoryKind::kActivations) : Tensor{};
+  };
+  const DType type = context_.compute_dtype;
+  LayerActivations kept;
+  kept.input = keep(true, {s.rows(), s.hidden}, type);
+  kept.attention_rstd = keep(plan_.normed_attention, {s.rows()}, DType::kFloat32);
+  kept.normed_attention = keep(plan_.normed_attention, {s.rows(), s.hidden}, type);
+  kept.query = keep(plan_.query_key_value, {s.batch, s.tokens, s.heads, s.head_dim}, type);
+  kept.key_value =
+      keep(plan_.query_key_value, {2, s.batch, s.tokens, s.kv_heads, s.head_dim}, type);
+  kept.attention_out = keep(plan_.attention, {s.batch, s.tokens, s.heads, s.head_dim}, type);
+  kept.lse = keep(plan_.attention, {s.batch, s.heads, s.tokens}, DType::kFloat32);
+  kept.middle = keep(plan_.middle, {s.rows(), s.hidden}, type);
+  kept.ffn_rstd = keep(plan_.normed_ffn, {s.rows()}, DType::kFloat32);
+  kept.normed_ffn = keep(plan_.normed_ffn, {s.rows(), s.hidden}, type);
+  kept.gate_up = keep(plan_.gate_up, {s.rows(), 2 * s.ffn}, type);
+  kept.activation = keep(plan_.activation, {s.rows(), s.ffn}, type);
+  return kept;
+}
+
+void DecoderLayer::compute_normed(const LayerTensors& weights, LayerActivations& at) {
+  const LayerShape& s = shape_;
+  if (!at.normed_attention) {
+    at.normed_attention = workspace({s.rows(), s.hidden});
+    at.attention_rstd = workspace({s.rows()}, DType::kFloat32);
+  }
+  context_.ops.rms_norm({at.input, weights.attention_norm, at.normed_attention, at.attention_rstd,
+                         s.rms_norm_eps},
+                        context_.compute);
+}
+
+void DecoderLayer::compute_query_key_value(const LayerTensors& weights, LayerActivations& at) {
+  const LayerShape& s = shape_;
+  if (!at.query) {
+    at.query = workspace({s.batch, s.tokens, s.heads, s.head_dim});
+    at.key_value = workspace({2, s.batch, s.tokens, s.kv_heads, s.head_dim});
+  }
+  const Arena::Scope scope(context_.arena);
+  const Tensor qkv = workspace({s.rows(), (s.heads + 2 * s.kv_heads) * s.head_dim});
+  context_.ops.matmul({at.normed_attention, weights.wqkv, qkv, false, true}, context_.compute);
+  context_.ops.rope_split(
+      {qkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim}),
+       attention_.positions(), inverse_frequency_, at.query, at.key_value},
+      context_.compute);
+}
+
+void DecoderLayer::compute_attention(LayerActivations& at, Tensor lowest_visible) {
+  const LayerShape& s = shape_;
+  if (!at.attention_out) {
+    at.attention_out = workspace({s.batch, s.tokens, s.heads, s.head_dim});
+    at.lse = workspace({s.batch, s.heads, s.tokens}, DType::kFloat32);
+  }
+  attention_.forward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse});
+}
+
+void DecoderLayer::compute_middle(const LayerTensors& weights, LayerActivations& at) {
+  const LayerShape& s = shape_;
+  if (!at.middle) at.middle = workspace({s.rows(), s.hidden});
+  context_.ops.matmul({at.attention_out.reshape({s.rows(), s.heads * s.head_dim}), weights.wo,
+                       at.middle, false, true},
+                      context_.compute);
+  context_.mesh.tp->all_reduce(at.middle, ReduceOp::kSum, context_.compute);
+  context_.ops.add(at.input, at.middle, context_.compute);
+}
+
+// The block up to the SwiGLU output. `kept_is_valid`: what is kept was written by the forward
+// pass and is not computed again.
+DecoderLayer::FfnChunk DecoderLayer::ffn_chunk(const LayerTensors& weights,
+                                               const LayerActivations& at, std::int64_t begin,
+                                               std::int64_t count, bool kept_is_valid) {
+  const LayerShape& s = shape_;
+  const auto place = [&](Tensor kept, Shape shape, DType dtype) {
+    return kept ? kept.slice(begin, count) : workspace(shape, dtype);
+  };
+  const DType type = context_.compute_dtype;
+  FfnChunk chunk{place(at.ffn_rstd, {count}, DType::kFloat32),
+                 place(at.normed_ffn, {count, s.hidden}, type),
+                 place(at.gate_up, {count, 2 * s.ffn}, type),
+                 place(at.activation, {count, s.ffn}, type)};
+  if (!(kept_is_valid && at.normed_ffn)) {
+    context_.ops.rms_norm({at.middle.slice(begin, count), weights.ffn_norm, chunk.normed,
+                           chunk.rstd, s.rms_norm_eps},
+                          context_.compute);
+  }
+  if (!(kept_is_valid && at.gate_up)) {
+    context_.ops.matmul({chunk.normed, weights.w13, chunk.gate_up, false, true}, context_.compute);
+  }
+  if (!(kept_is_valid && at.activation)) {
+    context_.ops.swiglu({chunk.gate_up, chunk.activation}, context_.compute);
+  }
+  return chunk;
+}
+
+void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
+                           Tensor lowest_visible, Tensor output) {
+  const Arena::Scope scope(context_.arena);
+  LayerActivations& at = kept;
+  compute_normed(weights, at);
+  compute_query_key_value(weights, at);
+  compute_attention(at, lowest_visible);
+  compute_middle(weights, at);
+  for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
+    const Arena::Scope chunk_scope(context_.arena);
+    const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);
+    const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/false);
+    const Tensor out = output.slice(begin, count);
+    context_.ops.matmul({chunk.activation, weights.w2, out, false, true}, context_.compute);
+    context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
+    context_.ops.add(at.middle.slice(begin, count), out, context_.compute);
+  }
+}
+
+void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gradients,
+                            LayerActivations kept, Tensor lowest_visible, Tensor dx) {
+  const Arena::Scope scope(context_.arena);
+  LayerActivations& at = kept;
+  if (!at.normed_attention) compute_normed(weights, at);
+  if (!at.query) compute_query_key_value(weights, at);
+  if (!at.attention_out) compute_attention(at, lowest_visible);
+  if (!at.middle) compute_middle(weights, at);
+  backward_ffn(weights, gradients, at, dx);
+  backward_attention(weights, gradients, at, lowest_visible, dx);
+}
+
+void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
+                                const LayerActivations& at, Tensor dx) {
+  for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
+    const Arena::Scope scope(context_.arena);
+    const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);
+    const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/true);
+    const Tensor dout = dx.slice(begin, count);
+    const Tensor dactivation = workspace({count, shape_.ffn});
+    const Tensor dgate_up = workspace({count, 2 * shape_.ffn});
+    const Tensor dnormed = workspace({count, shape_.hidden});
+    context_.ops.matmul({dout, weights.w2, dactivation}, context_.compute);
+    context_.ops.matmul({dout, chunk.activation, gradients.w2, true, false, true},
+                        context_.compute);
+    context_.ops.swiglu_backward({chunk.gate_up, dactivation, dgate_up}, context_.compute);
+    context_.ops.matmul({dgate_up, chunk.normed, gradients.w13, true, false, true},
+                        context_.compute);
+    context_.ops.matmul({dgate_up, weights.w13, dnormed}, context_.compute);
+    context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
+    context_.ops.rms_norm_backward({dnormed, at.middle.slice(begin, count), weights.ffn_norm,
+                                    chunk.rstd, dout, gradients.ffn_norm},
+                                   context_.compute);
+  }
+}
+
+void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
+                                      const LayerActivations& at, Tensor lowest_visible,
+                                      Tensor dx) {
+  const LayerShape& s = shape_;
+  const std::int64_t width = s.heads * s.head_dim;
+  const std::int64_t packed = (s.heads + 2 * s.kv_heads) * s.head_dim;
+  const Tensor dqkv = workspace({s.rows(), packed});
+  {
+    const Arena::Scope scope(context_.arena);
+    const Tensor dout = workspace(at.attention_out.shape());
+    const Tensor dquery = workspace(at.query.shape(), DType::kFloat32);
+    const Tensor dkey_value = workspace(at.key_value.shape(), DType::kFloat32);
+    context_.ops.matmul({dx, weights.wo, dout.reshape({s.rows(), width})}, context_.compute);
+    context_.ops.matmul({dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true,
+                         false, true},
+                        context_.compute);
+    attention_.backward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse, dout,
+                         dquery, dkey_value});
+    context_.ops.rope_merge(
+        {dquery, dkey_value, attention_.positions(), inverse_frequency_,
+         dqkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim})},
+        context_.compute);
+  }
+  context_.ops.matmul({dqkv, at.normed_attention, gradients.wqkv, true, false, true},
+                      context_.compute);
+  const Tensor dnormed = workspace({s.rows(), s.hidden});
+  context_.ops.matmul({dqkv, weights.wqkv, dnormed}, context_.compute);
+  context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
+  context_.ops.rms_norm_backward({dnormed, at.input, weights.attention_norm, at.attention_rstd,
+                                  dx, gradients.attention_norm},
+                                 context_.compute);
+}
+
+}  // namespace ringtrain

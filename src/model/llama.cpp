@@ -1,0 +1,158 @@
+#include "ringtrain/model/llama.h"
+
+#include "ringtrain/model/rope.h"
+
+namespace ringtrain {
+namespace {
+
+SequenceAttentionOptions attention_options(const ModelConfig& config) {
+  const AttentionType type = config.resolved_attention_type();
+  SequenceAttentionOptions options;
+  const bool ring = type == AttentionType::kRingStandard || type == AttentionType::kRingBlockwise;
+  options.transport = ring ? KeyValueTransport::kRing : KeyValueTransport::kGather;
+  if (type == AttentionType::kBlockwise || type == AttentionType::kRingBlockwise) {
+    options.query_chunk_size = config.scan_query_chunk_size;
+    options.key_chunk_size = config.scan_key_chunk_size;
+  }
+  return options;
+}
+
+Tensor upload(Context& context, const std::vector<float>& values) {
+  const Tensor tensor = context.arena.allocate({static_cast<std::int64_t>(values.size())},
+                                               DType::kFloat32, MemoryKind::kParameters);
+  context.device.copy_to_device(tensor.raw(), values.data(), tensor.bytes(), context.compute);
+  context.compute.synchronise();
+  return tensor;
+}
+
+}  // namespace
+
+LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParameters& parameters,
+                       const SequenceLayout& layout, const Options& options)
+    : context_(context),
+      config_(config),
+      parameters_(parameters),
+      attention_(context, layout, attention_options(config)),
+      vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
+                           context.mesh.tp->size())),
+      head_(context, {vocabulary_, options.loss_chunk_size,
+                      static_cast<float>(config.rms_norm_eps)}),
+      rows_(options.batch * layout.local_length()) {
+  const std::int64_t tp = context.mesh.shape.tp;
+  const LayerShape shape{options.batch,
+                         layout.local_length(),
+                         config.hidden_size,
+                         config.num_attention_heads / tp,
+                         config.kv_heads() / tp,
+                         config.head_size(),
+                         config.intermediate_size / tp,
+                         config.scan_mlp ? config.scan_mlp_chunk_size : rows_,
+                         static_cast<float>(config.rms_norm_eps)};
+  layer_ = std::make_unique<DecoderLayer>(context, attention_, shape, make_remat_plan(config),
+                                          upload(context, rope_inverse_frequencies(config)));
+}
+
+void LlamaModel::embed(const DeviceBatch& batch, Tensor out) {
+  const Tensor table = segment_view(unit(0).segments[0], parameters_.acquire(0));
+  parameters_.prefetch(1);
+  context_.ops.embedding({batch.tokens, table, out, vocabulary_.first}, context_.compute);
+  context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
+  parameters_.release(0);
+}
+
+void LlamaModel::forward_layer(int layer, const LayerActivations& kept, const DeviceBatch& batch,
+                               Tensor output) {
+  const int unit_index = layer + 1;
+  const LayerTensors weights = layer_tensors(unit(unit_index), parameters_.acquire(unit_index));
+  parameters_.prefetch(unit_index + 1);
+  layer_->forward(weights, kept, batch.lowest_visible, output);
+  parameters_.release(unit_index);
+}
+
+LossHead::Args LlamaModel::head_args(const DeviceBatch& batch, Tensor x, Tensor totals) {
+  const ParameterUnit& head = unit(head_unit());
+  const Tensor flat = parameters_.acquire(head_unit());
+  const Tensor matrix = config_.tie_word_embeddings
+                            ? segment_view(unit(0).segments[0], parameters_.acquire(0))
+                            : segment_view(head.segments[1], flat);
+  return {x, segment_view(head.segments[0], flat), matrix, batch.targets, batch.weights, totals,
+          {}};
+}
+
+void LlamaModel::release_head() {
+  parameters_.release(head_unit());
+  if (config_.tie_word_embeddings) parameters_.release(0);
+}
+
+void LlamaModel::evaluate(const DeviceBatch& batch, Tensor totals, Tensor logits) {
+  const Arena::Scope scope(context_.arena);
+  const auto allocate = [&] {
+    return context_.arena.allocate({rows_, config_.hidden_size}, context_.compute_dtype,
+                                   MemoryKind::kWorkspace);
+  };
+  LayerActivations current{allocate()};
+  LayerActivations next{allocate()};
+  embed(batch, current.input);
+  for (int layer = 0; layer < num_layers(); ++layer) {
+    forward_layer(layer, current, batch, next.input);
+    std::swap(current, next);
+  }
+  LossHead::Args args = head_args(batch, current.input, totals);
+  args.logits = logits;
+  head_.evaluate(args);
+  release_head();
+}
+
+void LlamaModel::train_step(const DeviceBatch& batch, Tensor totals) {
+  const Arena::Scope scope(context_.arena);
+  const Tensor dx = context_.arena.allocate({rows_, config_.hidden_size}, context_.compute_dtype,
+                                            MemoryKind::kActivations);
+  const LayerActivations first = layer_->allocate();
+  embed(batch, first.input);
+  train_from_layer(0, first, batch, dx, totals);
+  const Tensor gradient = tied_gradient_ ? tied_gradient_ : parameters_.begin_gradient(0);
+  context_.ops.embedding_backward({batch.tokens, dx, segment_view(unit(0).segments[0], gradient),
+                                   vocabulary_.first},
+                                  context_.compute);
+  parameters_.end_gradient(0);
+  tied_gradient_ = {};
+}
+
+// Forward of `layer` and, by recursion, everything above it, then backward of `layer`: the arena's
+// scopes nest as the layers do. `dx` is the gradient of the residual stream throughout.
+void LlamaModel::train_from_layer(int layer, const LayerActivations& kept,
+                                  const DeviceBatch& batch, Tensor dx, Tensor totals) {
+  const int unit_index = layer + 1;
+  {
+    const Arena::Scope scope(context_.arena);
+    if (layer + 1 < num_layers()) {
+      const LayerActivations next = layer_->allocate();
+      forward_layer(layer, kept, batch, next.input);
+      train_from_layer(layer + 1, next, batch, dx, totals);
+    } else {
+      const Tensor output = context_.arena.allocate(
+          {rows_, config_.hidden_size}, context_.compute_dtype, MemoryKind::kActivations);
+      forward_layer(layer, kept, batch, output);
+      const LossHead::Args args = head_args(batch, output, totals);
+      parameters_.prefetch(unit_index);
+      const Tensor flat = parameters_.begin_gradient(head_unit());
+      if (config_.tie_word_embeddings) tied_gradient_ = parameters_.begin_gradient(0);
+      const ParameterUnit& head = unit(head_unit());
+      head_.train(args, {dx, segment_view(head.segments[0], flat),
+                         config_.tie_word_embeddings
+                             ? segment_view(unit(0).segments[0], tied_gradient_)
+                             : segment_view(head.segments[1], flat)});
+      parameters_.end_gradient(head_unit());
+      release_head();
+    }
+  }
+  const LayerTensors weights = layer_tensors(unit(unit_index), parameters_.acquire(unit_index));
+  parameters_.prefetch(unit_index - 1);
+  const LayerTensors gradients =
+      layer_tensors(unit(unit_index), parameters_.begin_gradient(unit_index));
+  layer_->backward(weights, gradients, kept, batch.lowest_visible, dx);
+  parameters_.end_gradient(unit_index);
+  parameters_.release(unit_index);
+}
+
+}  // namespace ringtrain

@@ -1,0 +1,176 @@
+#include "ringtrain/parallel/sharded_parameters.h"
+
+#include <algorithm>
+#include <array>
+
+#include "ringtrain/core/random.h"
+
+namespace ringtrain {
+namespace {
+
+// Draws the elements of one run, which lie in pieces of whole-tensor rows where tp cuts columns.
+void draw_run(Context& context, const ParameterTable& table, const SegmentRun& run, Tensor shard,
+              std::uint64_t key, double stddev) {
+  const Segment& segment = *run.segment;
+  const auto draw = [&](std::int64_t local, std::int64_t global, std::int64_t count) {
+    const Tensor out = shard.view(run.shard_begin + local - run.segment_begin, {count});
+    context.ops.random_normal({out, key, global, stddev}, context.compute);
+  };
+  const TpSlice slice = tp_slice(segment, table.tp_rank(), table.tp_size());
+  if (segment.split != TpSplit::kColumns) {
+    const std::int64_t row = segment.shape.num_elements() / segment.shape[0];
+    draw(run.segment_begin, slice.first * row + run.segment_begin, run.count);
+    return;
+  }
+  const std::int64_t row = segment.shape[1];
+  const std::int64_t local_row = segment.local_shape[1];
+  const std::int64_t end = run.segment_begin + run.count;
+  for (std::int64_t at = run.segment_begin; at < end;) {
+    const std::int64_t column = at % local_row;
+    const std::int64_t count = std::min(local_row - column, end - at);
+    draw(at, at / local_row * row + slice.first + column, count);
+    at += count;
+  }
+}
+
+}  // namespace
+
+ShardedParameters::ShardedParameters(Context& context, const ParameterTable& table)
+    : context_(context), table_(table), event_(context.device.make_event()) {
+  masters_.name = "master";
+  gradients_.name = "gradient";
+  for (const ParameterUnit& unit : table.units()) {
+    const Shape shard{table.shard_elements(unit)};
+    masters_.shards.push_back(
+        context.arena.allocate(shard, DType::kFloat32, MemoryKind::kParameters));
+    gradients_.shards.push_back(
+        context.arena.allocate(shard, DType::kFloat32, MemoryKind::kGradients));
+    compute_shards_.push_back(
+        context.compute_dtype == DType::kFloat32
+            ? masters_.shards.back()
+            : context.arena.allocate(shard, context.compute_dtype, MemoryKind::kParameters));
+  }
+  if (!is_sharded()) return;
+  make_slots(weight_slots_, context.compute_dtype, MemoryKind::kParameters);
+  make_slots(gradient_slots_, DType::kFloat32, MemoryKind::kGradients);
+  std::int64_t largest = 0;
+  for (const Tensor& shard : gradients_.shards) largest = std::max(largest, shard.num_elements());
+  reduced_ = context.arena.allocate({largest}, DType::kFloat32, MemoryKind::kGradients);
+}
+
+// The first and last unit have a slot each (a tied embedding is used by the head too); the layers
+// between share two, so that one is computed with while the next arrives.
+std::size_t ShardedParameters::slot_of(int unit) const {
+  const int last = static_cast<int>(table_.units().size()) - 1;
+  if (unit == 0) return 0;
+  if (unit == last) return 1;
+  return 2 + static_cast<std::size_t>(unit % 2);
+}
+
+void ShardedParameters::make_slots(std::vector<Slot>& slots, DType dtype, MemoryKind kind) {
+  std::array<std::int64_t, 4> sizes{};
+  for (int unit = 0; unit < static_cast<int>(table_.units().size()); ++unit) {
+    std::int64_t& size = sizes[slot_of(unit)];
+    size = std::max(size, table_.units()[static_cast<std::size_t>(unit)].num_elements);
+  }
+  for (const std::int64_t size : sizes) {
+    slots.push_back({context_.arena.allocate({size}, dtype, kind), -1,
+                     context_.device.make_event(), context_.device.make_event()});
+  }
+}
+
+void ShardedParameters::initialise(std::uint64_t seed, double stddev) {
+  for (std::size_t u = 0; u < table_.units().size(); ++u) {
+    const ParameterUnit& unit = table_.units()[u];
+    const Tensor shard = masters_.shards[u];
+    context_.ops.fill(shard, 0, context_.compute);
+    for (const SegmentRun& run : segment_runs(table_, unit, context_.mesh.param->rank())) {
+      if (run.segment->is_norm) {
+        context_.ops.fill(shard.view(run.shard_begin, {run.count}), 1, context_.compute);
+      } else {
+        draw_run(context_, table_, run, shard, random_key(seed, run.segment->name), stddev);
+      }
+    }
+  }
+  refresh_compute_weights();
+}
+
+void ShardedParameters::refresh_compute_weights() {
+  for (std::size_t u = 0; u < compute_shards_.size(); ++u) {
+    if (compute_shards_[u].raw() != masters_.shards[u].raw()) {
+      context_.ops.cast(masters_.shards[u], compute_shards_[u], context_.compute);
+    }
+  }
+  for (Slot& slot : weight_slots_) slot.unit = -1;
+  context_.compute.record(*event_);
+  context_.params.wait(*event_);
+}
+
+void ShardedParameters::prefetch(int unit) {
+  if (!is_sharded()) return;
+  Slot& slot = weight_slots_[slot_of(unit)];
+  if (slot.unit == unit) return;
+  slot.unit = unit;
+  const auto u = static_cast<std::size_t>(unit);
+  context_.params.wait(*slot.unused);
+  context_.mesh.param->all_gather(compute_shards_[u],
+                                  slot.buffer.view(0, {table_.units()[u].num_elements}),
+                                  context_.params);
+  context_.params.record(*slot.ready);
+}
+
+Tensor ShardedParameters::acquire(int unit) {
+  const auto u = static_cast<std::size_t>(unit);
+  if (!is_sharded()) return compute_shards_[u];
+  prefetch(unit);
+  Slot& slot = weight_slots_[slot_of(unit)];
+  context_.compute.wait(*slot.ready);
+  return slot.buffer.view(0, {table_.units()[u].num_elements});
+}
+
+void ShardedParameters::release(int unit) {
+  if (!is_sharded()) return;
+  context_.compute.record(*weight_slots_[slot_of(unit)].unused);
+}
+
+Tensor ShardedParameters::begin_gradient(int unit) {
+  const auto u = static_cast<std::size_t>(unit);
+  if (!is_sharded()) return gradients_.shards[u];
+  Slot& slot = gradient_slots_[slot_of(unit)];
+  context_.compute.wait(*slot.unused);  // the reduction of the slot's previous unit
+  const Tensor whole = slot.buffer.view(0, {table_.units()[u].num_elements});
+  context_.ops.fill(whole, 0, context_.compute);
+  return whole;
+}
+
+void ShardedParameters::end_gradient(int unit) {
+  if (!is_sharded()) return;
+  const auto u = static_cast<std::size_t>(unit);
+  Slot& slot = gradient_slots_[slot_of(unit)];
+  const Tensor shard = gradients_.shards[u];
+  const Tensor reduced = reduced_.view(0, shard.shape());
+  context_.compute.record(*slot.ready);
+  context_.params.wait(*slot.ready);
+  context_.mesh.param->reduce_scatter(slot.buffer.view(0, {table_.units()[u].num_elements}),
+                                      reduced, ReduceOp::kSum, context_.params);
+  context_.params.record(*slot.unused);
+  context_.ops.add(reduced, shard, context_.params);
+}
+
+void ShardedParameters::zero_gradients() {
+  for (const Tensor& shard : gradients_.shards) context_.ops.fill(shard, 0, context_.compute);
+  context_.compute.record(*event_);
+  context_.params.wait(*event_);
+}
+
+void ShardedParameters::finish_gradients() {
+  context_.compute.record(*event_);
+  context_.params.wait(*event_);
+  for (const Tensor& shard : gradients_.shards) {
+    context_.mesh.dp->all_reduce(shard, ReduceOp::kSum, context_.params);
+  }
+  context_.params.record(*event_);
+  context_.compute.wait(*event_);
+}
+
+}  // namespace ringtrain
