@@ -42,9 +42,9 @@ void DecoderLayer::compute_normed(const LayerTensors& weights, LayerActivations&
     at.normed_attention = workspace({s.rows(), s.hidden});
     at.attention_rstd = workspace({s.rows()}, DType::kFloat32);
   }
-  context_.ops.rms_norm({at.input, weights.attention_norm, at.normed_attention, at.attention_rstd,
-                         s.rms_norm_eps},
-                        context_.compute);
+  context_.ops.rms_norm(
+      {at.input, weights.attention_norm, at.normed_attention, at.attention_rstd, s.rms_norm_eps},
+      context_.compute);
 }
 
 void DecoderLayer::compute_query_key_value(const LayerTensors& weights, LayerActivations& at) {
@@ -56,10 +56,9 @@ void DecoderLayer::compute_query_key_value(const LayerTensors& weights, LayerAct
   const Arena::Scope scope(context_.arena);
   const Tensor qkv = workspace({s.rows(), (s.heads + 2 * s.kv_heads) * s.head_dim});
   context_.ops.matmul({at.normed_attention, weights.wqkv, qkv, false, true}, context_.compute);
-  context_.ops.rope_split(
-      {qkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim}),
-       attention_.positions(), inverse_frequency_, at.query, at.key_value},
-      context_.compute);
+  context_.ops.rope_split({qkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim}),
+                           attention_.positions(), inverse_frequency_, at.query, at.key_value},
+                          context_.compute);
 }
 
 void DecoderLayer::compute_attention(LayerActivations& at, Tensor lowest_visible) {
@@ -91,14 +90,13 @@ DecoderLayer::FfnChunk DecoderLayer::ffn_chunk(const LayerTensors& weights,
     return kept ? kept.slice(begin, count) : workspace(shape, dtype);
   };
   const DType type = context_.compute_dtype;
-  FfnChunk chunk{place(at.ffn_rstd, {count}, DType::kFloat32),
-                 place(at.normed_ffn, {count, s.hidden}, type),
-                 place(at.gate_up, {count, 2 * s.ffn}, type),
-                 place(at.activation, {count, s.ffn}, type)};
+  FfnChunk chunk{
+      place(at.ffn_rstd, {count}, DType::kFloat32), place(at.normed_ffn, {count, s.hidden}, type),
+      place(at.gate_up, {count, 2 * s.ffn}, type), place(at.activation, {count, s.ffn}, type)};
   if (!(kept_is_valid && at.normed_ffn)) {
-    context_.ops.rms_norm({at.middle.slice(begin, count), weights.ffn_norm, chunk.normed,
-                           chunk.rstd, s.rms_norm_eps},
-                          context_.compute);
+    context_.ops.rms_norm(
+        {at.middle.slice(begin, count), weights.ffn_norm, chunk.normed, chunk.rstd, s.rms_norm_eps},
+        context_.compute);
   }
   if (!(kept_is_valid && at.gate_up)) {
     context_.ops.matmul({chunk.normed, weights.w13, chunk.gate_up, false, true}, context_.compute);
@@ -177,9 +175,9 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTe
     const Tensor dquery = workspace(at.query.shape(), DType::kFloat32);
     const Tensor dkey_value = workspace(at.key_value.shape(), DType::kFloat32);
     context_.ops.matmul({dx, weights.wo, dout.reshape({s.rows(), width})}, context_.compute);
-    context_.ops.matmul({dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true,
-                         false, true},
-                        context_.compute);
+    context_.ops.matmul(
+        {dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true, false, true},
+        context_.compute);
     attention_.backward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse, dout,
                          dquery, dkey_value});
     context_.ops.rope_merge(
@@ -192,9 +190,9 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTe
   const Tensor dnormed = workspace({s.rows(), s.hidden});
   context_.ops.matmul({dqkv, weights.wqkv, dnormed}, context_.compute);
   context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
-  context_.ops.rms_norm_backward({dnormed, at.input, weights.attention_norm, at.attention_rstd,
-                                  dx, gradients.attention_norm},
-                                 context_.compute);
+  context_.ops.rms_norm_backward(
+      {dnormed, at.input, weights.attention_norm, at.attention_rstd, dx, gradients.attention_norm},
+      context_.compute);
 }
 
 }  // namespace ringtrain

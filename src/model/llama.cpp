@@ -1,5 +1,7 @@
 #include "ringtrain/model/llama.h"
 
+#include <utility>
+
 #include "ringtrain/model/rope.h"
 
 namespace ringtrain {
@@ -35,8 +37,8 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
       attention_(context, layout, attention_options(config)),
       vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
                            context.mesh.tp->size())),
-      head_(context, {vocabulary_, options.loss_chunk_size,
-                      static_cast<float>(config.rms_norm_eps)}),
+      head_(context,
+            {vocabulary_, options.loss_chunk_size, static_cast<float>(config.rms_norm_eps)}),
       rows_(options.batch * layout.local_length()) {
   const std::int64_t tp = context.mesh.shape.tp;
   const LayerShape shape{options.batch,
@@ -90,8 +92,10 @@ void LlamaModel::evaluate(const DeviceBatch& batch, Tensor totals, Tensor logits
     return context_.arena.allocate({rows_, config_.hidden_size}, context_.compute_dtype,
                                    MemoryKind::kWorkspace);
   };
-  LayerActivations current{allocate()};
-  LayerActivations next{allocate()};
+  LayerActivations current;
+  LayerActivations next;
+  current.input = allocate();
+  next.input = allocate();
   embed(batch, current.input);
   for (int layer = 0; layer < num_layers(); ++layer) {
     forward_layer(layer, current, batch, next.input);
@@ -111,17 +115,17 @@ void LlamaModel::train_step(const DeviceBatch& batch, Tensor totals) {
   embed(batch, first.input);
   train_from_layer(0, first, batch, dx, totals);
   const Tensor gradient = tied_gradient_ ? tied_gradient_ : parameters_.begin_gradient(0);
-  context_.ops.embedding_backward({batch.tokens, dx, segment_view(unit(0).segments[0], gradient),
-                                   vocabulary_.first},
-                                  context_.compute);
+  context_.ops.embedding_backward(
+      {batch.tokens, dx, segment_view(unit(0).segments[0], gradient), vocabulary_.first},
+      context_.compute);
   parameters_.end_gradient(0);
   tied_gradient_ = {};
 }
 
 // Forward of `layer` and, by recursion, everything above it, then backward of `layer`: the arena's
 // scopes nest as the layers do. `dx` is the gradient of the residual stream throughout.
-void LlamaModel::train_from_layer(int layer, const LayerActivations& kept,
-                                  const DeviceBatch& batch, Tensor dx, Tensor totals) {
+void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const DeviceBatch& batch,
+                                  Tensor dx, Tensor totals) {
   const int unit_index = layer + 1;
   {
     const Arena::Scope scope(context_.arena);
@@ -138,10 +142,10 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept,
       const Tensor flat = parameters_.begin_gradient(head_unit());
       if (config_.tie_word_embeddings) tied_gradient_ = parameters_.begin_gradient(0);
       const ParameterUnit& head = unit(head_unit());
-      head_.train(args, {dx, segment_view(head.segments[0], flat),
-                         config_.tie_word_embeddings
-                             ? segment_view(unit(0).segments[0], tied_gradient_)
-                             : segment_view(head.segments[1], flat)});
+      head_.train(args,
+                  {dx, segment_view(head.segments[0], flat),
+                   config_.tie_word_embeddings ? segment_view(unit(0).segments[0], tied_gradient_)
+                                               : segment_view(head.segments[1], flat)});
       parameters_.end_gradient(head_unit());
       release_head();
     }

@@ -56,12 +56,11 @@ Tensor joined_view(const Segment& first, std::int64_t rows, Tensor flat) {
 LayerTensors layer_tensors(const ParameterUnit& unit, Tensor flat) {
   // In the order in which make_llama_table adds them.
   const std::vector<Segment>& s = unit.segments;
-  const std::int64_t qkv_rows =
-      s[1].local_shape[0] + s[2].local_shape[0] + s[3].local_shape[0];
+  const std::int64_t qkv_rows = s[1].local_shape[0] + s[2].local_shape[0] + s[3].local_shape[0];
   const std::int64_t gate_up_rows = s[6].local_shape[0] + s[7].local_shape[0];
-  return {segment_view(s[0], flat),         joined_view(s[1], qkv_rows, flat),
-          segment_view(s[4], flat),         segment_view(s[5], flat),
-          joined_view(s[6], gate_up_rows, flat), segment_view(s[8], flat)};
+  return {
+      segment_view(s[0], flat), joined_view(s[1], qkv_rows, flat),     segment_view(s[4], flat),
+      segment_view(s[5], flat), joined_view(s[6], gate_up_rows, flat), segment_view(s[8], flat)};
 }
 
 ParameterCount count_parameters(const ModelConfig& config) {

@@ -4,9 +4,13 @@
 
 namespace ringtrain {
 
-void LossHead::evaluate(const Args& args) { run(args, nullptr); }
+void LossHead::evaluate(const Args& args) {
+  run(args, nullptr);
+}
 
-void LossHead::train(const Args& args, const Gradients& gradients) { run(args, &gradients); }
+void LossHead::train(const Args& args, const Gradients& gradients) {
+  run(args, &gradients);
+}
 
 void LossHead::run(const Args& args, const Gradients* gradients) {
   const std::int64_t rows = args.x.size(0);
@@ -32,8 +36,7 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
     if (gradients == nullptr) continue;
     const Tensor dnormed = workspace({count, hidden}, context_.compute_dtype);
     const Tensor dx = gradients->dx.slice(begin, count);
-    context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, true},
-                        context_.compute);
+    context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, true}, context_.compute);
     context_.ops.matmul({logits, args.matrix, dnormed}, context_.compute);
     context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
     context_.ops.fill(dx, 0, context_.compute);
@@ -47,20 +50,17 @@ void LossHead::cross_entropy(Tensor logits, Tensor targets, Tensor weights, Tens
   const std::int64_t rows = logits.size(0);
   const auto [first, count] = options_.vocabulary;
   const Tensor stats = context_.arena.allocate({4, rows}, DType::kFloat32, MemoryKind::kWorkspace);
-  context_.ops.cross_entropy_stats({logits, targets, stats, first, count},
-                                   context_.compute);
+  context_.ops.cross_entropy_stats({logits, targets, stats, first, count}, context_.compute);
   if (context_.mesh.tp->size() > 1) {
-    const Tensor maximum =
-        context_.arena.allocate({rows}, DType::kFloat32, MemoryKind::kWorkspace);
+    const Tensor maximum = context_.arena.allocate({rows}, DType::kFloat32, MemoryKind::kWorkspace);
     context_.ops.cast(stats[0], maximum, context_.compute);
     context_.mesh.tp->all_reduce(maximum, ReduceOp::kMax, context_.compute);
     context_.ops.cross_entropy_rescale({stats, maximum}, context_.compute);
     context_.mesh.tp->all_reduce(stats.slice(1, 2), ReduceOp::kSum, context_.compute);
     context_.mesh.tp->all_reduce(stats[3], ReduceOp::kMin, context_.compute);
   }
-  context_.ops.cross_entropy_finish({logits, targets, weights, stats, totals, first, count,
-                                     write_gradient},
-                                    context_.compute);
+  context_.ops.cross_entropy_finish(
+      {logits, targets, weights, stats, totals, first, count, write_gradient}, context_.compute);
 }
 
 }  // namespace ringtrain

@@ -31,8 +31,9 @@ RematPlan make_remat_plan(const ModelConfig& config) {
   const RematPlan attention = block_plan(parse_remat(config.remat_attention, "remat_attention"));
   const RematPolicy mlp_policy = parse_remat(config.remat_mlp, "remat_mlp");
   if (mlp_policy == RematPolicy::kSaveAttention) {
-    throw InvalidArgument("remat_mlp=save_attention: the feed-forward block has no attention; use "
-                          "everything_saveable, dots_saveable or nothing_saveable");
+    throw InvalidArgument(
+        "remat_mlp=save_attention: the feed-forward block has no attention; use "
+        "everything_saveable, dots_saveable or nothing_saveable");
   }
   const RematPlan mlp = block_plan(mlp_policy);
   RematPlan plan;

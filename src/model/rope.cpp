@@ -27,8 +27,8 @@ std::vector<float> rope_inverse_frequencies(const ModelConfig& config) {
   const std::int64_t head_dim = config.head_size();
   std::vector<float> frequencies;
   for (std::int64_t i = 0; i < head_dim / 2; ++i) {
-    double frequency = std::pow(config.rope_theta,
-                                -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    double frequency =
+        std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     if (scaling.type == "linear") {
       frequency /= scaling.factor;
     } else if (scaling.type == "llama3") {

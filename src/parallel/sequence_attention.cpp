@@ -45,8 +45,7 @@ void SequenceAttention::forward(const Forward& args) {
   const Arena::Scope scope(context_.arena);
   Fold fold;
   if (num_visible_ > 1) {
-    fold.partial =
-        context_.arena.allocate(args.query.shape(), DType::kFloat32, MemoryKind::kRing);
+    fold.partial = context_.arena.allocate(args.query.shape(), DType::kFloat32, MemoryKind::kRing);
   }
   if (options_.transport == KeyValueTransport::kRing) {
     ring_forward(args, fold);
@@ -111,8 +110,7 @@ void SequenceAttention::hop(Tensor sent, Tensor received) {
   const int previous = (rank() + num_ranks() - 1) % num_ranks();
   context_.compute.record(*computed_);
   context_.ring.wait(*computed_);
-  context_.mesh.ring->exchange(std::array{Transfer{sent, next, received, previous}},
-                               context_.ring);
+  context_.mesh.ring->exchange(std::array{Transfer{sent, next, received, previous}}, context_.ring);
 }
 
 // At step i this rank holds the block of rank r - i. A hop is posted before the step that hides
@@ -120,8 +118,8 @@ void SequenceAttention::hop(Tensor sent, Tensor received) {
 void SequenceAttention::ring_forward(const Forward& args, Fold& fold) {
   std::array<Tensor, 2> buffers;
   for (int i = 0; i < 2 && i < num_ranks() - 1; ++i) {
-    buffers[static_cast<std::size_t>(i)] = context_.arena.allocate(
-        args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
+    buffers[static_cast<std::size_t>(i)] =
+        context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
   }
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
@@ -147,13 +145,13 @@ void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   }
   std::array<Tensor, 2> buffers;
   for (Tensor& buffer : buffers) {
-    buffer = context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(),
-                                     MemoryKind::kRing);
+    buffer =
+        context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
   }
-  const Tensor contribution = context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32,
-                                                      MemoryKind::kRing);
-  const Tensor travelling = context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32,
-                                                    MemoryKind::kRing);
+  const Tensor contribution =
+      context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32, MemoryKind::kRing);
+  const Tensor travelling =
+      context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32, MemoryKind::kRing);
   // Sums arrive in two places by turns such that the last arrival is in dkey_value.
   const auto sum_at = [&](int step) {
     return (num_ranks() - step) % 2 == 0 ? args.dkey_value : travelling;
@@ -195,8 +193,7 @@ void SequenceAttention::gathered_forward(const Forward& args, Fold& fold) {
 
 void SequenceAttention::gathered_backward(const Backward& args, Tensor delta) {
   const Tensor whole = gather_key_value(args.key_value);
-  const Tensor dwhole =
-      context_.arena.allocate(whole.shape(), DType::kFloat32, MemoryKind::kRing);
+  const Tensor dwhole = context_.arena.allocate(whole.shape(), DType::kFloat32, MemoryKind::kRing);
   for (int r = 0; r < num_ranks(); ++r) backward_step(args, delta, whole[r], r, dwhole[r]);
   context_.mesh.ring->reduce_scatter(dwhole, args.dkey_value, ReduceOp::kSum, context_.compute);
 }

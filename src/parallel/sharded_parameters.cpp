@@ -74,8 +74,8 @@ void ShardedParameters::make_slots(std::vector<Slot>& slots, DType dtype, Memory
     size = std::max(size, table_.units()[static_cast<std::size_t>(unit)].num_elements);
   }
   for (const std::int64_t size : sizes) {
-    slots.push_back({context_.arena.allocate({size}, dtype, kind), -1,
-                     context_.device.make_event(), context_.device.make_event()});
+    slots.push_back({context_.arena.allocate({size}, dtype, kind), -1, context_.device.make_event(),
+                     context_.device.make_event()});
   }
 }
 
@@ -113,9 +113,8 @@ void ShardedParameters::prefetch(int unit) {
   slot.unit = unit;
   const auto u = static_cast<std::size_t>(unit);
   context_.params.wait(*slot.unused);
-  context_.mesh.param->all_gather(compute_shards_[u],
-                                  slot.buffer.view(0, {table_.units()[u].num_elements}),
-                                  context_.params);
+  context_.mesh.param->all_gather(
+      compute_shards_[u], slot.buffer.view(0, {table_.units()[u].num_elements}), context_.params);
   context_.params.record(*slot.ready);
 }
 

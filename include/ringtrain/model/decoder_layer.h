@@ -11,13 +11,13 @@ namespace ringtrain {
 
 /// Sizes of a layer on this rank (heads and feed-forward already divided by tp).
 struct LayerShape {
-  std::int64_t batch;     ///< B
-  std::int64_t tokens;    ///< T, of this rank
-  std::int64_t hidden;    ///< D
-  std::int64_t heads;     ///< N
-  std::int64_t kv_heads;  ///< K
-  std::int64_t head_dim;  ///< H
-  std::int64_t ffn;       ///< F
+  std::int64_t batch;           ///< B
+  std::int64_t tokens;          ///< T, of this rank
+  std::int64_t hidden;          ///< D
+  std::int64_t heads;           ///< N
+  std::int64_t kv_heads;        ///< K
+  std::int64_t head_dim;        ///< H
+  std::int64_t ffn;             ///< F
   std::int64_t mlp_chunk_size;  ///< tokens of the feed-forward block that are computed at a time
   float rms_norm_eps;
 
@@ -65,8 +65,8 @@ class DecoderLayer {
 
   /// `dx` [rows, D] compute: gradient of the output on entry, of the input on return. Adds to
   /// `gradients` (fp32).
-  void backward(const LayerTensors& weights, const LayerTensors& gradients,
-                LayerActivations kept, Tensor lowest_visible, Tensor dx);
+  void backward(const LayerTensors& weights, const LayerTensors& gradients, LayerActivations kept,
+                Tensor lowest_visible, Tensor dx);
 
  private:
   // Each computes one part of `at`, giving it workspace where the plan kept no room for it.

@@ -57,7 +57,7 @@ class LlamaModel {
   ShardedParameters& parameters_;
   SequenceAttention attention_;
   std::unique_ptr<DecoderLayer> layer_;  // layers differ in their weights only
-  TpSlice vocabulary_;  // entries of this tp rank
+  TpSlice vocabulary_;                   // entries of this tp rank
   LossHead head_;
   std::int64_t rows_;
   Tensor tied_gradient_;  // of the embedding table, open from the head to the embedding

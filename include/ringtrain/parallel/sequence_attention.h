@@ -46,9 +46,9 @@ class SequenceAttention {
 
   struct Backward {
     Tensor query, key_value, lowest_visible, out, lse;  ///< as in Forward
-    Tensor dout;        ///< [B, T, N, H] compute
-    Tensor dquery;      ///< [B, T, N, H] fp32, written
-    Tensor dkey_value;  ///< [2, B, T, K, H] fp32, written
+    Tensor dout;                                        ///< [B, T, N, H] compute
+    Tensor dquery;                                      ///< [B, T, N, H] fp32, written
+    Tensor dkey_value;                                  ///< [2, B, T, K, H] fp32, written
   };
   void backward(const Backward& args);
 
