@@ -204,6 +204,8 @@ struct ClipScaleArgs {
 /// AdamW (arXiv:1711.05101) as optax writes it, on one flat shard:
 /// g = grad * factor; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 /// param -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * param).
+/// A bf16 m is, as in optax, m = bf16(bf16(b1) m) + (1 - b1) g; this sum in fp32 enters the update,
+/// and rounded to bf16 it is kept.
 struct AdamWArgs {
   Tensor param;   ///< [n] fp32 master, in place
   Tensor grad;    ///< [n] fp32
@@ -217,7 +219,7 @@ struct AdamWArgs {
 /// Adafactor without factoring (arXiv:1804.04235 as in optax.adafactor(factored=False)), for t =
 /// 0, 1, ...: decay = 1 - (t + 1)^-decay_rate; v = decay v + (1 - decay)(g^2 + 1e-30);
 /// u = learning_rate * max(1e-3, rms(tensor)) * g / sqrt(v); m = b1 m + (1 - b1) u;
-/// param -= m + weight_decay * param.
+/// param -= m + weight_decay * param. A bf16 m as in AdamWArgs.
 struct AdafactorArgs {
   Tensor param;         ///< [n] fp32 master, in place
   Tensor grad;          ///< [n] fp32
