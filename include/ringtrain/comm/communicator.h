@@ -11,7 +11,8 @@ namespace ringtrain {
 
 enum class ReduceOp { kSum, kMax, kMin };
 
-/// One message out and one in, of a ring hop.
+/// One message out and one in, of a ring hop. An absent tensor is neither sent nor received. The
+/// k-th message to a rank meets the k-th that this rank receives from here.
 struct Transfer {
   Tensor sent;
   int to;
@@ -24,8 +25,10 @@ struct Transfer {
 ///
 /// Every call returns at once: NCCL enqueues on `stream`; MPI starts non-blocking requests that
 /// the CPU stream completes. Tensors rest until an event or `synchronise()` of that stream says
-/// so. Reductions take fp32, fp64, bf16 and int32 and are deterministic for a given group.
-/// Errors: InvalidArgument for shapes that do not fit; DeviceError with operation, rank, group.
+/// so. Work of one stream is ordered, also between groups; of two streams, only by events.
+/// Reductions take fp32, fp64, bf16 (every pair added in fp32 and rounded), int32 and int64, and
+/// are deterministic for a given group. Shapes are free: only element counts and dtypes must fit.
+/// Errors: InvalidArgument for tensors that do not fit; DeviceError with operation, rank, group.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -41,11 +44,14 @@ class Communicator {
   virtual void all_gather(Tensor shard, Tensor whole, Stream& stream) = 0;
   /// shard = this rank's part of the element-wise reduction of `whole`; may be its place in it.
   virtual void reduce_scatter(Tensor whole, Tensor shard, ReduceOp op, Stream& stream) = 0;
-  /// Element [i] of `sent` goes to rank i; element [i] of `received` comes from it.
+  /// The i-th of size() equal parts of `sent` goes to rank i; that of `received` comes from it. Not
+  /// in place.
   virtual void all_to_all(Tensor sent, Tensor received, Stream& stream) = 0;
   virtual void broadcast(Tensor inout, int root, Stream& stream) = 0;
   /// One ring hop: all transfers in one group, so no order of ranks can deadlock.
   virtual void exchange(std::span<const Transfer> transfers, Stream& stream) = 0;
+  /// Throws DeviceError if work failed after it was enqueued. Callable from any thread.
+  virtual void check() = 0;
   /// Ends the whole world, so that no peer waits for ever. Callable from any thread.
   virtual void abort() noexcept = 0;
 };

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +34,16 @@ class World {
   /// True on every rank if true on any.
   virtual bool any(bool value) = 0;
 
+  /// A message that never blocks its sender, for heartbeats and last words. False, and nothing is
+  /// sent, while the message posted before to the same rank has not been taken.
+  virtual bool post(std::string bytes, int to) = 0;
+  struct Posted {
+    int from;
+    std::string bytes;
+  };
+  /// A posted message of any rank, if one has arrived. Never blocks.
+  virtual std::optional<Posted> poll() = 0;
+
   /// Collective: an independent plane for another thread.
   virtual std::unique_ptr<World> duplicate() = 0;
   /// Collective: a communicator over all ranks for tensors of `device` (MPI for the CPU, NCCL for
@@ -43,10 +53,16 @@ class World {
   [[noreturn]] virtual void abort(int exit_code) noexcept = 0;
 };
 
-/// Initialises MPI with MPI_THREAD_MULTIPLE (works without mpirun: a world of one).
-/// Errors: DeviceError if threads are not granted; InvalidArgument if the launcher (SLURM_NTASKS,
-/// OMPI_COMM_WORLD_SIZE, PMI_SIZE) started more ranks than MPI sees: N singletons.
+/// Initialises MPI with MPI_THREAD_MULTIPLE (works without mpirun: a world of one). Destroying the
+/// World finalises MPI, after everything that was made from it is gone.
+/// Errors: DeviceError if threads are not granted; those of `check_launch`.
 std::unique_ptr<World> initialise_world(int* argc, char*** argv);
+
+/// Compares the ranks MPI sees with those the launcher says it started (OMPI_COMM_WORLD_SIZE,
+/// PMI_SIZE, SLURM_NTASKS; the first that is set counts, so mpirun inside a Slurm job is right).
+/// Errors: InvalidArgument if MPI sees fewer: N singletons, each of which would believe it is the
+/// whole job.
+void check_launch(int world_size);
 
 /// Chooses this rank's device. `device` is "auto", "cuda" or "cpu"; auto takes the GPU if every
 /// rank has one. Collective. GPU ordinal = local_rank modulo visible GPUs.

@@ -1,0 +1,24 @@
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <initializer_list>
+
+#include "ringtrain/comm/world.h"
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+
+void check_launch(int world_size) {
+  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}) {
+    const char* value = std::getenv(variable);
+    if (value == nullptr) continue;
+    const long started = std::strtol(value, nullptr, 10);
+    if (started <= world_size) return;
+    throw InvalidArgument(
+        fmt::format("launched as {} singletons ({}={}, but MPI sees {} rank{}); use mpirun or "
+                    "srun --mpi=pmix (mpirun -n 1 for one rank on purpose)",
+                    started, variable, value, world_size, world_size == 1 ? "" : "s"));
+  }
+}
+
+}  // namespace ringtrain

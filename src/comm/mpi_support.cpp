@@ -1,0 +1,55 @@
+#include "mpi_support.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+
+void check_mpi(int status, std::string_view operation, int rank, std::string_view group) {
+  if (status == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(status, text.data(), &length);
+  throw DeviceError(fmt::format("{} failed on rank {} of group {}: {}", operation, rank, group,
+                                std::string_view(text.data(), static_cast<std::size_t>(length))));
+}
+
+bool mpi_is_running() {
+  int initialised = 0;
+  int finalised = 0;
+  MPI_Initialized(&initialised);
+  MPI_Finalized(&finalised);
+  return initialised != 0 && finalised == 0;
+}
+
+void abort_world(int exit_code) noexcept {
+  std::cout.flush();
+  std::cerr.flush();
+  std::fflush(nullptr);
+  int size = 1;
+  if (mpi_is_running()) MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (size > 1) {
+    try {
+      std::thread([exit_code] {
+        std::this_thread::sleep_for(std::chrono::seconds(10));
+        std::_Exit(exit_code);
+      }).detach();
+    } catch (const std::exception&) {
+      // No thread to be had: MPI_Abort has to do without the guard.
+    }
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+  }
+  std::_Exit(exit_code);
+}
+
+}  // namespace ringtrain
