@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ringtrain {
 
@@ -63,6 +64,10 @@ struct ModelConfig {
   /// Errors: InvalidArgument naming the valid values.
   AttentionType resolved_attention_type() const;
 };
+
+/// Valid values of attention_type and of remat_*; the empty string is valid too.
+const std::vector<std::string>& attention_type_names();
+const std::vector<std::string>& remat_names();
 
 /// Errors: InvalidArgument naming the valid policies and `flag`.
 RematPolicy parse_remat(const std::string& name, const std::string& flag);
