@@ -1,0 +1,186 @@
+// Cross entropy over a vocabulary that may be spread over ranks. One block per row of logits;
+// memory-bound: the statistics read the logits once, the gradient reads and writes them once.
+#include <algorithm>
+
+#include "kernels/tile/numeric.cuh"
+#include "kernels/tile/reduce.cuh"
+#include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/kernels/cross_entropy.h"
+
+namespace ringtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarpSize;
+
+/// Running maximum, sum of exp(logit - maximum), and first column of the maximum.
+struct Softmax {
+  float maximum = -INFINITY;
+  float sum = 0.0f;
+  int column = 0x7fffffff;
+};
+
+struct Merge {
+  __device__ Softmax operator()(const Softmax& a, const Softmax& b) const {
+    Softmax r;
+    r.maximum = fmaxf(a.maximum, b.maximum);
+    if (r.maximum == -INFINITY) {  // neither side has seen a finite logit: 0, or NaN
+      r.sum = a.sum + b.sum;
+      return r;
+    }
+    r.sum = a.sum * expf(a.maximum - r.maximum) + b.sum * expf(b.maximum - r.maximum);
+    r.column = a.maximum == b.maximum ? min(a.column, b.column)
+                                      : (a.maximum > b.maximum ? a.column : b.column);
+    return r;
+  }
+};
+
+__device__ Softmax shuffle(const Softmax& value, int offset) {
+  return {__shfl_xor_sync(0xffffffffu, value.maximum, offset),
+          __shfl_xor_sync(0xffffffffu, value.sum, offset),
+          __shfl_xor_sync(0xffffffffu, value.column, offset)};
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_stats_kernel(const __grid_constant__ CrossEntropyStatsArgs args) {
+  __shared__ Softmax of_warp[kWarps];
+  const std::int64_t row = blockIdx.x;
+  const T* logits = static_cast<const T*>(args.logits) + row * args.width;
+  Softmax state;
+  for (int i = threadIdx.x; i < args.num_valid; i += kThreads) {
+    const float logit = to_float(logits[i]);
+    if (logit > state.maximum) {  // strictly: the first column of equal logits stays
+      state.sum = state.sum * expf(state.maximum - logit) + 1.0f;
+      state.maximum = logit;
+      state.column = i;
+    } else if (logit != -INFINITY) {
+      state.sum += expf(logit - state.maximum);
+    }
+  }
+#pragma unroll
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+    state = Merge{}(state, shuffle(state, offset));
+  }
+  if (threadIdx.x % kWarpSize == 0) of_warp[threadIdx.x / kWarpSize] = state;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < kWarps; ++warp) state = Merge{}(state, of_warp[warp]);
+  const std::int64_t target = args.targets[row] - args.first_index;
+  const bool here = target >= 0 && target < args.num_valid;
+  args.stats[row] = state.maximum;
+  args.stats[args.rows + row] = state.sum;
+  args.stats[2 * args.rows + row] = here ? to_float(logits[target]) : 0.0f;
+  args.stats[3 * args.rows + row] =
+      state.sum > 0.0f ? static_cast<float>(args.first_index + state.column) : INFINITY;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_rescale_kernel(const __grid_constant__ CrossEntropyRescaleArgs args) {
+  const std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (row >= args.rows) return;
+  float* stats = args.stats + row;
+  const float own = stats[0];
+  const float maximum = args.maximum[row];
+  stats[0] = maximum;
+  if (own == maximum) return;
+  stats[args.rows] *= expf(own - maximum);
+  stats[3 * args.rows] = INFINITY;
+}
+
+// Block b sums the rows b, b + gridDim.x, ... of {weight loss, weight correct}.
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_partials_kernel(const __grid_constant__ CrossEntropyFinishArgs args) {
+  __shared__ double scratch[kWarps];
+  double loss = 0.0;
+  double correct = 0.0;
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; row < args.rows;
+       row += stride) {
+    const float weight = args.weights[row];
+    if (weight == 0.0f) continue;  // such a row may hold anything, also NaN
+    const float* stats = args.stats + row;
+    const float log_sum = logf(stats[args.rows]) + stats[0];
+    loss += double{weight} * double{log_sum - stats[2 * args.rows]};
+    if (stats[3 * args.rows] == static_cast<float>(args.targets[row])) correct += double{weight};
+  }
+  loss = block_reduce<kThreads>(loss, scratch, Sum{});
+  correct = block_reduce<kThreads>(correct, scratch, Sum{});
+  if (threadIdx.x == 0) {
+    args.partials[2 * blockIdx.x] = loss;
+    args.partials[2 * blockIdx.x + 1] = correct;
+  }
+}
+
+// Thread 0 sums the losses, thread 1 the correct predictions.
+__global__ void cross_entropy_totals_kernel(const double* partials, int count, double* totals) {
+  double sum = 0.0;
+  for (int i = 0; i < count; ++i) sum += partials[2 * i + threadIdx.x];
+  totals[threadIdx.x] += sum;
+}
+
+template <typename T, int kPack>
+__global__ void __launch_bounds__(kThreads)
+    cross_entropy_gradient_kernel(const __grid_constant__ CrossEntropyFinishArgs args) {
+  using P = Pack<T, kPack>;
+  const std::int64_t row = blockIdx.x;
+  P* logits = reinterpret_cast<P*>(static_cast<T*>(args.logits) + row * args.width);
+  const float weight = args.weights[row];
+  const float maximum = args.stats[row];
+  const float scale = weight / args.stats[args.rows + row];
+  const std::int64_t target = args.targets[row] - args.first_index;
+  for (int i = threadIdx.x; i < args.width / kPack; i += kThreads) {
+    P values = logits[i];
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      const int column = i * kPack + e;
+      float gradient = 0.0f;
+      if (weight != 0.0f && column < args.num_valid) {
+        gradient = scale * expf(to_float(values.at[e]) - maximum);
+        if (column == target) gradient -= weight;
+      }
+      values.at[e] = from_float<T>(gradient);
+    }
+    logits[i] = values;
+  }
+}
+
+}  // namespace
+
+void launch_cross_entropy_stats(const CrossEntropyStatsArgs& args, cudaStream_t stream) {
+  if (args.rows == 0) return;
+  with_compute_type(args.compute, [&](auto type) {
+    cross_entropy_stats_kernel<decltype(type)>
+        <<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+void launch_cross_entropy_rescale(const CrossEntropyRescaleArgs& args, cudaStream_t stream) {
+  if (args.rows == 0) return;
+  const auto blocks = static_cast<unsigned>((args.rows + kThreads - 1) / kThreads);
+  cross_entropy_rescale_kernel<<<blocks, kThreads, 0, stream>>>(args);
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+void launch_cross_entropy_finish(const CrossEntropyFinishArgs& args, cudaStream_t stream) {
+  if (args.rows == 0) return;
+  const auto partials = static_cast<int>(
+      std::min<std::int64_t>((args.rows + kThreads - 1) / kThreads, kCrossEntropyPartials));
+  cross_entropy_partials_kernel<<<static_cast<unsigned>(partials), kThreads, 0, stream>>>(args);
+  cross_entropy_totals_kernel<<<1, 2, 0, stream>>>(args.partials, partials, args.totals);
+  if (args.write_gradient) {
+    const auto rows = static_cast<unsigned>(args.rows);
+    with_compute_type(args.compute, [&](auto type) {
+      using T = decltype(type);
+      if (packs_of_four(args.width, sizeof(T), args.logits)) {
+        cross_entropy_gradient_kernel<T, 4><<<rows, kThreads, 0, stream>>>(args);
+      } else {
+        cross_entropy_gradient_kernel<T, 1><<<rows, kThreads, 0, stream>>>(args);
+      }
+    });
+  }
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,114 @@
+// Optimizer updates of a flat shard, one thread an element; memory-bound (28 bytes an element for
+// AdamW with fp32 moments). Step-dependent factors are formed once, on the host, in double.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/tile/numeric.cuh"
+#include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/kernels/optimizer.h"
+
+namespace ringtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr std::int64_t kMaxBlocks = 132 * 32;
+constexpr unsigned kAdafactorSlices = 64;  // blocks that share a range
+
+struct AdamWFactors {
+  float b1, one_minus_b1, b2, one_minus_b2;
+  float m_correction, v_correction;  // 1 / (1 - b^t)
+  float learning_rate, eps, weight_decay;
+};
+
+template <typename M>
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(const __grid_constant__ AdamWArgs args, const __grid_constant__ AdamWFactors f) {
+  M* m = static_cast<M*>(args.m);
+  const float factor = args.factor[1];
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < args.elements;
+       i += stride) {
+    const float grad = args.grad[i] * factor;
+    const float param = args.param[i];
+    const float new_m = f.b1 * to_float(m[i]) + f.one_minus_b1 * grad;
+    const float new_v = f.b2 * args.v[i] + f.one_minus_b2 * grad * grad;
+    const float update = new_m * f.m_correction / (sqrtf(new_v * f.v_correction) + f.eps);
+    m[i] = from_float<M>(new_m);
+    args.v[i] = new_v;
+    args.param[i] = param - f.learning_rate * (update + f.weight_decay * param);
+  }
+}
+
+struct AdafactorFactors {
+  float decay, one_minus_decay, learning_rate, b1, one_minus_b1, weight_decay;
+};
+
+template <typename M>
+__global__ void __launch_bounds__(kThreads)
+    adafactor_kernel(const __grid_constant__ AdafactorArgs args,
+                     const __grid_constant__ AdafactorFactors f) {
+  constexpr double kSmallestScale = 1e-3;
+  constexpr float kEps = 1e-30f;
+  const std::int64_t* range = args.ranges + 4 * std::int64_t{blockIdx.x};
+  const std::int64_t tensor = range[2];
+  const double rms = sqrt(args.param_sums[tensor] / args.param_counts[tensor]);
+  const float rate = f.learning_rate * static_cast<float>(fmax(kSmallestScale, rms));
+  M* m = static_cast<M*>(args.m);
+  const float factor = args.factor[1];
+  const std::int64_t stride = std::int64_t{gridDim.y} * kThreads;
+  for (std::int64_t i = range[0] + std::int64_t{blockIdx.y} * kThreads + threadIdx.x; i < range[1];
+       i += stride) {
+    const float grad = args.grad[i] * factor;
+    const float param = args.param[i];
+    const float new_v = f.decay * args.v[i] + f.one_minus_decay * (grad * grad + kEps);
+    const float update = rate * grad / sqrtf(new_v);
+    const float new_m = f.b1 * to_float(m[i]) + f.one_minus_b1 * update;
+    m[i] = from_float<M>(new_m);
+    args.v[i] = new_v;
+    args.param[i] = param - (new_m + f.weight_decay * param);
+  }
+}
+
+}  // namespace
+
+void launch_adamw(const AdamWArgs& args, cudaStream_t stream) {
+  if (args.elements == 0) return;
+  const auto steps = static_cast<double>(args.step);
+  const AdamWFactors factors{
+      .b1 = static_cast<float>(args.b1),
+      .one_minus_b1 = static_cast<float>(1.0 - args.b1),
+      .b2 = static_cast<float>(args.b2),
+      .one_minus_b2 = static_cast<float>(1.0 - args.b2),
+      .m_correction = static_cast<float>(1.0 / (1.0 - std::pow(args.b1, steps))),
+      .v_correction = static_cast<float>(1.0 / (1.0 - std::pow(args.b2, steps))),
+      .learning_rate = static_cast<float>(args.learning_rate),
+      .eps = static_cast<float>(args.eps),
+      .weight_decay = static_cast<float>(args.weight_decay),
+  };
+  const auto blocks =
+      static_cast<unsigned>(std::min((args.elements + kThreads - 1) / kThreads, kMaxBlocks));
+  with_compute_type(args.m_dtype, [&](auto type) {
+    adamw_kernel<decltype(type)><<<blocks, kThreads, 0, stream>>>(args, factors);
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+void launch_adafactor(const AdafactorArgs& args, cudaStream_t stream) {
+  if (args.num_ranges == 0) return;
+  const double one_minus_decay = std::pow(static_cast<double>(args.step + 1), -args.decay_rate);
+  const AdafactorFactors factors{
+      .decay = static_cast<float>(1.0 - one_minus_decay),
+      .one_minus_decay = static_cast<float>(one_minus_decay),
+      .learning_rate = static_cast<float>(args.learning_rate),
+      .b1 = static_cast<float>(args.b1),
+      .one_minus_b1 = static_cast<float>(1.0 - args.b1),
+      .weight_decay = static_cast<float>(args.weight_decay),
+  };
+  const dim3 grid(static_cast<unsigned>(args.num_ranges), kAdafactorSlices);
+  with_compute_type(args.m_dtype, [&](auto type) {
+    adafactor_kernel<decltype(type)><<<grid, kThreads, 0, stream>>>(args, factors);
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,98 @@
+// SwiGLU: one thread per kPack neighbouring columns, blocks over (row, column block).
+// Memory-bound.
+#include "kernels/tile/numeric.cuh"
+#include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/kernels/swiglu.h"
+
+namespace ringtrain::kernels {
+namespace {
+
+constexpr int kThreads = 256;
+
+__device__ float sigmoid(float x) {
+  return 1.0f / (1.0f + expf(-x));
+}
+
+template <typename T, int kPack>
+__global__ void __launch_bounds__(kThreads) swiglu_kernel(const __grid_constant__ SwigluArgs args) {
+  using P = Pack<T, kPack>;
+  const std::int64_t column = (std::int64_t{blockIdx.y} * kThreads + threadIdx.x) * kPack;
+  if (column >= args.width) return;
+  const std::int64_t row = blockIdx.x;
+  const T* in = static_cast<const T*>(args.gate_up) + row * 2 * args.width + column;
+  const P gate = *reinterpret_cast<const P*>(in);
+  const P up = *reinterpret_cast<const P*>(in + args.width);
+  P out;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) {
+    const float g = to_float(gate.at[e]);
+    out.at[e] = from_float<T>(g * sigmoid(g) * to_float(up.at[e]));
+  }
+  *reinterpret_cast<P*>(static_cast<T*>(args.out) + row * args.width + column) = out;
+}
+
+// silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g))).
+template <typename T, int kPack>
+__global__ void __launch_bounds__(kThreads)
+    swiglu_backward_kernel(const __grid_constant__ SwigluBackwardArgs args) {
+  using P = Pack<T, kPack>;
+  const std::int64_t column = (std::int64_t{blockIdx.y} * kThreads + threadIdx.x) * kPack;
+  if (column >= args.width) return;
+  const std::int64_t row = blockIdx.x;
+  const std::int64_t at = row * 2 * args.width + column;
+  const T* in = static_cast<const T*>(args.gate_up) + at;
+  const P gate = *reinterpret_cast<const P*>(in);
+  const P up = *reinterpret_cast<const P*>(in + args.width);
+  const P dout =
+      *reinterpret_cast<const P*>(static_cast<const T*>(args.dout) + row * args.width + column);
+  P dgate;
+  P dup;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) {
+    const float g = to_float(gate.at[e]);
+    const float d = to_float(dout.at[e]);
+    const float s = sigmoid(g);
+    dgate.at[e] = from_float<T>(d * to_float(up.at[e]) * s * (1.0f + g * (1.0f - s)));
+    dup.at[e] = from_float<T>(d * g * s);
+  }
+  T* out = static_cast<T*>(args.dgate_up) + at;
+  *reinterpret_cast<P*>(out) = dgate;
+  *reinterpret_cast<P*>(out + args.width) = dup;
+}
+
+dim3 grid_for(std::int64_t rows, std::int64_t width, int pack) {
+  const std::int64_t columns = std::int64_t{kThreads} * pack;
+  return {static_cast<unsigned>(rows), static_cast<unsigned>((width + columns - 1) / columns)};
+}
+
+}  // namespace
+
+void launch_swiglu(const SwigluArgs& args, cudaStream_t stream) {
+  if (args.rows == 0 || args.width == 0) return;
+  with_compute_type(args.compute, [&](auto type) {
+    using T = decltype(type);
+    if (packs_of_four(args.width, sizeof(T), args.gate_up, args.out)) {
+      swiglu_kernel<T, 4><<<grid_for(args.rows, args.width, 4), kThreads, 0, stream>>>(args);
+    } else {
+      swiglu_kernel<T, 1><<<grid_for(args.rows, args.width, 1), kThreads, 0, stream>>>(args);
+    }
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+void launch_swiglu_backward(const SwigluBackwardArgs& args, cudaStream_t stream) {
+  if (args.rows == 0 || args.width == 0) return;
+  with_compute_type(args.compute, [&](auto type) {
+    using T = decltype(type);
+    if (packs_of_four(args.width, sizeof(T), args.gate_up, args.dout, args.dgate_up)) {
+      swiglu_backward_kernel<T, 4>
+          <<<grid_for(args.rows, args.width, 4), kThreads, 0, stream>>>(args);
+    } else {
+      swiglu_backward_kernel<T, 1>
+          <<<grid_for(args.rows, args.width, 1), kThreads, 0, stream>>>(args);
+    }
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::kernels

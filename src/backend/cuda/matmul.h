@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "ringtrain/ops/backend.h"
+
+namespace ringtrain {
+
+/// Matrix products through cuBLASLt: fp32 without TF32, bf16 with fp32 accumulation. The
+/// algorithm of a problem (sizes, types, transpositions, alignment) is chosen at its first call
+/// and kept, so equal problems give equal bits.
+class CublasLt {
+ public:
+  /// Errors: DeviceError if the library cannot start.
+  CublasLt();
+  ~CublasLt();
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+
+  /// `workspace` is aligned to 256 bytes and not used by other work on other streams.
+  /// Errors: DeviceError with the problem if cuBLASLt has no algorithm for it.
+  void matmul(const MatmulArgs& args, void* workspace, std::size_t workspace_bytes,
+              cudaStream_t stream);
+  /// "13.0.2"
+  static std::string version();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ringtrain
