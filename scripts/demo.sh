@@ -6,8 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly kRanks=2 kFirstSteps=80 kAllSteps=120
-readonly kTokenizer=tests/golden/data/tokenizer.model
+readonly ranks=2 first_steps=80 all_steps=120
+readonly tokenizer=tests/golden/data/tokenizer.model
 say() { printf '\n== %s\n' "$*"; }
 
 say "Set-up and build (build/ringtrain)"
@@ -19,33 +19,33 @@ mkdir -p demo
 python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out demo/data
 
 say "Tokenizer"
-build/ringtrain tokenize --tokenizer.vocab_file="$kTokenizer" \
+build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" \
   --text "Before we proceed any further, hear me speak."
-build/ringtrain tokenize --tokenizer.vocab_file="$kTokenizer" --file demo/data/train.jsonl
+build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" --file demo/data/train.jsonl
 
 # Open MPI refuses to run as root, as containers do, unless told so.
 if [ "$(id -u)" -eq 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
-threads=$(($(nproc) / kRanks))
+threads=$(($(nproc) / ranks))
 [ "$threads" -ge 1 ] || threads=1
 export OMP_NUM_THREADS=$threads
 flags=(--config configs/recipes/demo.json)
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
-if [ "$gpus" -gt 0 ] && [ "$gpus" -lt "$kRanks" ]; then flags+=(--oversubscribe_gpu=True); fi
+if [ "$gpus" -gt 0 ] && [ "$gpus" -lt "$ranks" ]; then flags+=(--oversubscribe_gpu=True); fi
 
 train() {
-  mpirun -n "$kRanks" --oversubscribe --bind-to none build/ringtrain train "${flags[@]}" "$@"
+  mpirun -n "$ranks" --oversubscribe --bind-to none build/ringtrain train "${flags[@]}" "$@"
 }
 
-say "Training, steps 0 to $((kFirstSteps - 1)), on $kRanks ranks"
-train --total_steps="$kFirstSteps"
+say "Training, steps 0 to $((first_steps - 1)), on $ranks ranks"
+train --total_steps="$first_steps"
 
-say "Resuming from demo/checkpoint, to step $((kAllSteps - 1))"
-train --total_steps="$kAllSteps" --autoresume=True
+say "Resuming from demo/checkpoint, to step $((all_steps - 1))"
+train --total_steps="$all_steps" --autoresume=True
 
 say "Loss curve"
 scripts/plot_loss.py demo/metrics.jsonl --out demo/loss.svg \
-  --title "ringtrain demo: LLaMA on Shakespeare, ring attention on $kRanks ranks"
-python3 scripts/demo/check_loss.py demo/metrics.jsonl "$kAllSteps" "$kFirstSteps"
+  --title "ringtrain demo: LLaMA on Shakespeare, ring attention on $ranks ranks"
+python3 scripts/demo/check_loss.py demo/metrics.jsonl "$all_steps" "$first_steps"
 echo "demo/metrics.jsonl  demo/loss.svg  demo/checkpoint"
