@@ -286,7 +286,7 @@ class Backend {
 };
 
 std::unique_ptr<Backend> make_cpu_backend();
-/// Checks nothing and computes nothing: lays out memory on the meta device.
+/// Checks shapes and computes nothing: lays out memory on the meta device.
 /// `workspace_bytes` is what the real backend would ask for.
 std::unique_ptr<Backend> make_meta_backend(std::size_t workspace_bytes);
 /// Errors: DeviceError in a build without CUDA.
