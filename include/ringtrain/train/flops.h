@@ -9,9 +9,6 @@
 /// computed. Recomputation earns no credit; causal attention counts once.
 namespace ringtrain {
 
-/// All weights of the model; a tied head is counted once.
-std::int64_t num_parameters(const ModelConfig& config);
-
 /// Keys that a token attends to on average: seq_length / 2 for one causal document a row, less
 /// where rows hold several. `document_starts` [rows, seq_length] is where each token's document
 /// begins in its row (GlobalBatch::document_starts); empty for one document a row.
