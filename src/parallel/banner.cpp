@@ -1,0 +1,57 @@
+#include "ringtrain/parallel/banner.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstddef>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+
+std::vector<RankPlace> gather_places(World& world, const Device& device) {
+  const auto hosts = world.all_gather(world.host_name());
+  const auto devices = world.all_gather(device.name());
+  std::vector<RankPlace> places;
+  for (std::size_t rank = 0; rank < hosts.size(); ++rank) {
+    places.push_back({hosts[rank], devices[rank]});
+  }
+  return places;
+}
+
+std::string mesh_banner(const std::vector<RankPlace>& places, const MeshShape& shape,
+                        std::string_view order) {
+  if (static_cast<int>(places.size()) != shape.size()) {
+    throw InvalidArgument(fmt::format("mesh {} needs {} ranks, {} places are known",
+                                      shape.to_string(), shape.size(), places.size()));
+  }
+  struct TpGroup {
+    std::vector<int> ranks;
+    std::set<std::string> hosts;
+  };
+  std::map<std::tuple<int, int, int>, TpGroup> tp_groups;
+  std::string text = fmt::format("mesh {} (order {})\n", shape.to_string(), order);
+  const auto width = std::to_string(shape.size() - 1).size();
+  for (int rank = 0; rank < shape.size(); ++rank) {
+    const auto at = mesh_coordinates(rank, shape, order);
+    const RankPlace& place = places[static_cast<std::size_t>(rank)];
+    text += fmt::format("  rank {:>{}}  dp {} fsdp {} tp {} sp {}  {}: {}\n", rank, width, at.dp,
+                        at.fsdp, at.tp, at.sp, place.host, place.device);
+    TpGroup& group = tp_groups[{at.dp, at.fsdp, at.sp}];
+    group.ranks.push_back(rank);
+    group.hosts.insert(place.host);
+  }
+  for (const auto& [at, group] : tp_groups) {
+    if (group.hosts.size() == 1) continue;
+    text += fmt::format(
+        "warning: the tp group of ranks {} crosses hosts {}: every layer waits for their network; "
+        "choose tp and --mesh_order so that it stays inside one\n",
+        fmt::join(group.ranks, ", "), fmt::join(group.hosts, ", "));
+  }
+  return text;
+}
+
+}  // namespace ringtrain

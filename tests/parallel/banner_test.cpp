@@ -1,0 +1,32 @@
+#include "ringtrain/parallel/banner.h"
+
+#include <gtest/gtest.h>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+TEST(MeshBanner, ListsEveryRank) {
+  EXPECT_EQ(mesh_banner({{"a", "cpu"}, {"a", "cpu"}, {"b", "cpu"}, {"b", "cpu"}}, {1, 1, 2, 2},
+                        "tp,sp,fsdp,dp"),
+            "mesh dp=1,fsdp=1,tp=2,sp=2 (order tp,sp,fsdp,dp)\n"
+            "  rank 0  dp 0 fsdp 0 tp 0 sp 0  a: cpu\n"
+            "  rank 1  dp 0 fsdp 0 tp 1 sp 0  a: cpu\n"
+            "  rank 2  dp 0 fsdp 0 tp 0 sp 1  b: cpu\n"
+            "  rank 3  dp 0 fsdp 0 tp 1 sp 1  b: cpu\n");
+}
+
+TEST(MeshBanner, WarnsWhereTpCrossesHosts) {
+  const std::string text = mesh_banner({{"a", "cpu"}, {"a", "cpu"}, {"b", "cpu"}, {"b", "cpu"}},
+                                       {1, 1, 2, 2}, "sp,tp,fsdp,dp");
+  EXPECT_NE(text.find("warning: the tp group of ranks 0, 2 crosses hosts a, b"), std::string::npos);
+  EXPECT_NE(text.find("warning: the tp group of ranks 1, 3 crosses hosts a, b"), std::string::npos);
+}
+
+TEST(MeshBanner, NeedsAPlaceForEveryRank) {
+  EXPECT_THROW(mesh_banner({{"a", "cpu"}}, {1, 1, 1, 2}, "tp,sp,fsdp,dp"), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace ringtrain
