@@ -22,7 +22,7 @@ constexpr const char* kLatest = "latest";
 constexpr const char* kMilestone = "milestone";
 constexpr const char* kFolderOfRun = "checkpoints";
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -51,10 +51,10 @@ std::vector<std::int64_t> steps_in(const fs::path& folder) {
 }
 
 std::optional<std::int64_t> latest_step(const fs::path& folder) {
-  if (!exists(folder / kLatest)) return std::nullopt;
+  if (!is_there(folder / kLatest)) return std::nullopt;
   std::string name = read_text(folder / kLatest);
   while (!name.empty() && name.back() == '\n') name.pop_back();
-  return exists(folder / name) ? step_of(name) : std::nullopt;
+  return is_there(folder / name) ? step_of(name) : std::nullopt;
 }
 
 // What an interrupted save or removal has left behind.
@@ -72,7 +72,7 @@ void remove_leftovers(const fs::path& folder) {
 void remove_earlier_rolling(const fs::path& folder, std::int64_t newest) {
   for (const std::int64_t step : steps_in(folder)) {
     const fs::path save = folder / checkpoint_name(step);
-    if (step >= newest || exists(save / kMilestone)) continue;
+    if (step >= newest || is_there(save / kMilestone)) continue;
     fs::path condemned = save;
     condemned += kTemporary;
     std::error_code ignored;
@@ -84,7 +84,7 @@ void remove_earlier_rolling(const fs::path& folder, std::int64_t newest) {
 
 // What find_train_state tries, in order, as paths joined by newlines for the broadcast.
 std::string candidates_at(const fs::path& path) {
-  if (exists(path / kTrainStateFolder)) return path.string() + "\n";
+  if (is_there(path / kTrainStateFolder)) return path.string() + "\n";
   std::vector<fs::path> saves = list_checkpoints(path);
   if (saves.empty()) saves = list_checkpoints(path / kFolderOfRun);
   std::string joined;
@@ -103,7 +103,7 @@ void save_checkpoint(World& world, const fs::path& folder, std::int64_t step, bo
   const bool leads = world.rank() == 0;
   const fs::path save = folder / checkpoint_name(step);
   if (leads) remove_leftovers(folder);
-  const bool is_milestone = milestone || exists(save / kMilestone);
+  const bool is_milestone = milestone || is_there(save / kMilestone);
   write_directory(world, save, [&](const fs::path& temporary) {
     write(temporary);
     if (leads && is_milestone) OutputFile(temporary / kMilestone).finish();
