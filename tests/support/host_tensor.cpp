@@ -30,6 +30,15 @@ double round_to(double value, DType dtype) {
          << "shape " << actual.shape.to_string() << ", expected " << expected.shape.to_string();
 }
 
+/// Euclidean.
+double distance(const HostTensor& a, const HostTensor& b) {
+  double squares = 0;
+  for (std::int64_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) squares += (a[i] - b[i]) * (a[i] - b[i]);
+  }
+  return std::sqrt(squares);
+}
+
 double largest_difference(const HostTensor& a, const HostTensor& b) {
   double largest = 0;
   for (std::int64_t i = 0; i < a.size(); ++i) {
@@ -96,14 +105,21 @@ double dot(const HostTensor& a, const HostTensor& b) {
 
 double relative_l2(const HostTensor& actual, const HostTensor& expected) {
   if (actual.shape != expected.shape) return INFINITY;
-  double difference = 0;
-  double norm = 0;
-  for (std::int64_t i = 0; i < actual.size(); ++i) {
-    if (std::isinf(expected[i]) && actual[i] == expected[i]) continue;
-    difference += (actual[i] - expected[i]) * (actual[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  return difference == 0 ? 0 : std::sqrt(difference / norm);
+  const double difference = distance(actual, expected);
+  return difference == 0 ? 0 : difference / distance(expected, HostTensor(expected.shape));
+}
+
+::testing::AssertionResult close_l2(const HostTensor& actual, const HostTensor& expected,
+                                    Tolerance tolerance) {
+  if (auto same = same_shape(actual, expected); !same) return same;
+  const double norm = distance(expected, HostTensor(expected.shape));
+  const double difference = distance(actual, expected);
+  const double allowed = tolerance.relative * norm +
+                         tolerance.absolute * std::sqrt(static_cast<double>(actual.size()));
+  if (difference <= allowed) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure()
+         << "error " << difference << " in the Euclidean norm, allowed " << allowed << ", norm "
+         << norm;
 }
 
 ::testing::AssertionResult rivals(const HostTensor& actual, const HostTensor& rival,

@@ -45,9 +45,13 @@ struct Tolerance {
 /// NaN equals nothing. The failure names the first bad index and both values.
 ::testing::AssertionResult all_close(const HostTensor& actual, const HostTensor& expected,
                                      Tolerance tolerance);
-/// |actual - expected| / |expected| in the Euclidean norm; 0 if both are zero. Elements that are
-/// equal infinities count as equal. Compare with <=, so that NaN fails.
+/// |actual - expected| / |expected| in the Euclidean norm; 0 if they are equal. Compare with <=,
+/// so that NaN fails.
 double relative_l2(const HostTensor& actual, const HostTensor& expected);
+
+/// |actual - expected| <= relative |expected| + absolute sqrt(elements) in the Euclidean norm.
+::testing::AssertionResult close_l2(const HostTensor& actual, const HostTensor& expected,
+                                    Tolerance tolerance);
 
 /// The largest error of `actual` is at most `factor` times the one of `rival`, a plain bf16
 /// computation of the same thing, plus 1e-5 of the largest element of `oracle`.

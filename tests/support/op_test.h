@@ -14,7 +14,7 @@
 ///     class SwigluTest : public OpTest<SwigluCase> {};
 ///     TEST_P(SwigluTest, MatchesOracle) { ... run(device(), dtype(), inputs) against
 ///                                         run(oracle(), DType::kFloat64, inputs) ... }
-///     RT_INSTANTIATE_OP_TEST(SwigluTest, (SwigluCase{"empty", 0, 8}), (SwigluCase{...}));
+///     RT_INSTANTIATE_OP_TEST(SwigluTest, std::vector<SwigluCase>{{"empty", 0, 8}, ...});
 ///
 /// The oracle is the CPU back end in fp64 on the same, already rounded inputs.
 namespace ringtrain {
@@ -47,6 +47,18 @@ class OpTest : public ::testing::TestWithParam<std::tuple<Case, Target>> {
   const Case& test_case() const { return std::get<0>(this->GetParam()); }
   DType dtype() const { return target().dtype; }
   bool is_bf16() const { return dtype() == DType::kBFloat16; }
+
+  /// A result in the compute type: in fp32 within `fp32_error` in relative L2, in bf16 at most
+  /// twice as far from the oracle as the oracle's own rounding is, or as `rival`.
+  ::testing::AssertionResult matches(const HostTensor& actual, const HostTensor& expected,
+                                     double fp32_error, const HostTensor& rival) const {
+    if (is_bf16()) return rivals(actual, rival, expected, 2);
+    return close_l2(actual, expected, {.relative = fp32_error});
+  }
+  ::testing::AssertionResult matches(const HostTensor& actual, const HostTensor& expected,
+                                     double fp32_error) const {
+    return matches(actual, expected, fp32_error, rounded(expected, dtype()));
+  }
   TestDevice& device() const { return TestDevice::shared(target().device); }
   TestDevice& oracle() const { return TestDevice::shared(DeviceType::kCpu); }
 
@@ -61,8 +73,8 @@ std::string op_test_name(const ::testing::TestParamInfo<std::tuple<Case, Target>
 
 }  // namespace ringtrain
 
-/// Instantiates `Fixture` for the given cases on all targets. Cases stand in parentheses.
-#define RT_INSTANTIATE_OP_TEST(Fixture, ...)                                                  \
-  INSTANTIATE_TEST_SUITE_P(Ops, Fixture,                                                      \
-                           ::testing::Combine(::testing::Values(__VA_ARGS__), all_targets()), \
-                           [](const auto& info) { return op_test_name(info); })
+/// Instantiates `Fixture` for a vector of cases on all targets.
+#define RT_INSTANTIATE_OP_TEST(Fixture, ...)                                                    \
+  INSTANTIATE_TEST_SUITE_P(Ops, Fixture,                                                        \
+                           ::testing::Combine(::testing::ValuesIn(__VA_ARGS__), all_targets()), \
+                           [](const auto& test) { return op_test_name(test); })
