@@ -1,12 +1,22 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <initializer_list>
+#include <string_view>
 
 #include "ringtrain/comm/world.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
+
+bool has_process_manager() {
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view entry(*variable);
+    if (entry.starts_with("PMI") || entry.starts_with("OMPI_COMM_WORLD_SIZE=")) return true;
+  }
+  return false;
+}
 
 void check_launch(int world_size) {
   for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}) {

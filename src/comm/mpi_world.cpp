@@ -241,6 +241,8 @@ void MpiWorld::abort(int exit_code) noexcept {
 }
 
 std::unique_ptr<World> initialise_world(int* argc, char*** argv) {
+  // Under srun without PMI, Open MPI would end the process with a page of its own.
+  if (!has_process_manager()) check_launch(1);
   int granted = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &granted) != MPI_SUCCESS) {
     throw DeviceError("MPI_Init_thread failed");

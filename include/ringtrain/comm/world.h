@@ -63,6 +63,9 @@ std::unique_ptr<World> initialise_world(int* argc, char*** argv);
 /// Errors: InvalidArgument if MPI sees fewer: N singletons, each of which would believe it is the
 /// whole job.
 void check_launch(int world_size);
+/// True if a launcher gave this process a process manager (PMI, PMIx), without which MPI can find
+/// no other rank.
+bool has_process_manager();
 
 /// Chooses this rank's device. `device` is "auto", "cuda" or "cpu"; auto takes the GPU if every
 /// rank has one. Collective. GPU ordinal = local_rank modulo visible GPUs.

@@ -1,0 +1,291 @@
+#include "ringtrain/comm/watchdog.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+/// How long ranks above the lowest wait for it to print and end the job.
+constexpr Seconds kPatience(5);
+constexpr std::chrono::milliseconds kTick(20);
+
+/// What a rank says about itself; travels as it lies in memory, between equal processes.
+struct Report {
+  std::int64_t step = 0;
+  double idle_s = 0;       // since its last progress, when it spoke
+  std::uint32_t beat = 0;  // counts up: tells the newer of two reports
+  std::int32_t is_done = 0;
+  std::array<char, 40> phase{};
+};
+
+struct Peer {
+  Report report;
+  Clock::time_point heard = Clock::now();  // when the report was new here
+};
+
+}  // namespace
+
+class Watchdog::Guard {
+ public:
+  Guard(World& world, double timeout_s)
+      : plane_(world.duplicate()),
+        timeout_(timeout_s),
+        period_(std::clamp(timeout_s / 10, 0.05, 1.0)),
+        silence_(std::max(1.0, 5 * period_.count())),
+        peers_(static_cast<std::size_t>(world.size())),
+        thread_([this] { run(); }) {}
+
+  ~Guard() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_stopped_ = true;
+    }
+    join();
+  }
+
+  void progress(std::int64_t step, std::string_view phase) {
+    const std::lock_guard lock(mutex_);
+    own_.step = step;
+    own_.phase.fill('\0');
+    std::copy_n(phase.begin(), std::min(phase.size(), own_.phase.size()), own_.phase.begin());
+    last_progress_ = Clock::now();
+  }
+
+  void watch(Communicator& group) {
+    const std::lock_guard lock(mutex_);
+    groups_.push_back(&group);
+  }
+
+  void shutdown() {
+    {
+      const std::lock_guard lock(mutex_);
+      own_.is_done = 1;
+      groups_.clear();
+    }
+    join();
+  }
+
+ private:
+  void join() {
+    wake_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  void run() {
+    try {
+      Clock::time_point next_beat{};
+      Clock::time_point last_round = Clock::now();
+      while (take_snapshot()) {
+        forgive_a_pause(Clock::now() - last_round);
+        last_round = Clock::now();
+        const bool is_news = receive() || now_.is_done != peer(plane_->rank()).report.is_done;
+        if (is_news || last_round >= next_beat) {
+          speak();
+          next_beat = last_round + std::chrono::duration_cast<Clock::duration>(period_);
+        }
+        for (Communicator* group : watched_) group->check();
+        look_for_trouble();
+        if (everyone_is_done()) return say_farewell();
+        std::unique_lock lock(mutex_);
+        wake_.wait_for(lock, kTick);
+      }
+    } catch (const Error& error) {
+      fmt::print(stderr, "ringtrain: [rank {}] {}\n", plane_->rank(), error.what());
+      plane_->abort(error.exit_code());
+    }
+  }
+
+  /// What the other threads have said; false if this one should end. The lock is held for this
+  /// alone, since `progress` is called between kernels.
+  bool take_snapshot() {
+    const std::lock_guard lock(mutex_);
+    now_ = own_;
+    now_.idle_s = Seconds(Clock::now() - last_progress_).count();
+    watched_ = groups_;
+    return !is_stopped_;
+  }
+
+  /// A job that was stopped and continued as a whole (SIGTSTP, a debugger) has heard nothing
+  /// meanwhile, and that is nobody's fault.
+  void forgive_a_pause(Clock::duration pause) {
+    if (pause < std::chrono::seconds(1)) return;
+    for (Peer& each : peers_) each.heard += pause;
+    const std::lock_guard lock(mutex_);
+    last_progress_ += pause;
+  }
+
+  Peer& peer(int rank) { return peers_[static_cast<std::size_t>(rank)]; }
+
+  /// Takes in what has arrived. True if a rank is done that was not.
+  bool receive() {
+    bool is_news = false;
+    while (const auto posted = plane_->poll()) {
+      std::vector<Report> reports(peers_.size());
+      if (posted->bytes.size() != reports.size() * sizeof(Report)) continue;
+      std::memcpy(reports.data(), posted->bytes.data(), posted->bytes.size());
+      for (std::size_t rank = 0; rank < reports.size(); ++rank) {
+        if (reports[rank].beat <= peers_[rank].report.beat) continue;
+        is_news = is_news || reports[rank].is_done != peers_[rank].report.is_done;
+        peers_[rank] = {reports[rank], Clock::now()};
+      }
+    }
+    return is_news;
+  }
+
+  /// Renews this rank's report and passes all reports on, to ranks 1, 2, 4, ... further.
+  void speak() {
+    now_.beat = ++beat_;
+    peer(plane_->rank()) = {now_, Clock::now()};
+    const std::string bytes = packed();
+    for (int distance = 1; distance < plane_->size(); distance *= 2) {
+      plane_->post(bytes, (plane_->rank() + distance) % plane_->size());
+    }
+  }
+
+  std::string packed() const {
+    std::string bytes;
+    for (const Peer& each : peers_) {
+      bytes.append(reinterpret_cast<const char*>(&each.report), sizeof(Report));
+    }
+    return bytes;
+  }
+
+  bool everyone_is_done() const {
+    return std::all_of(peers_.begin(), peers_.end(),
+                       [](const Peer& each) { return each.report.is_done != 0; });
+  }
+
+  /// This rank will pass nothing on any more: all must know that all are done.
+  void say_farewell() {
+    const std::string bytes = packed();
+    const auto deadline = Clock::now() + std::chrono::seconds(1);
+    for (int to = 0; to < plane_->size(); ++to) {
+      if (to == plane_->rank()) continue;
+      while (!plane_->post(bytes, to) && Clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    }
+  }
+
+  static double silent_s(const Peer& each) { return Seconds(Clock::now() - each.heard).count(); }
+  static double idle_s(const Peer& each) { return each.report.idle_s + silent_s(each); }
+  static std::string place(const Peer& each) {
+    const auto& phase = each.report.phase;
+    return fmt::format("step {}, {}", each.report.step,
+                       std::string(phase.begin(), std::find(phase.begin(), phase.end(), '\0')));
+  }
+
+  void look_for_trouble() {
+    if (!found_) {
+      found_ = find_trouble();
+      found_at_ = Clock::now();
+      if (!found_) return;
+    }
+    if (plane_->rank() != lowest_alive() && Clock::now() - found_at_ < kPatience) return;
+    fmt::print(stderr, "{}", *found_);
+    plane_->abort(static_cast<int>(ExitCode::kDevice));
+  }
+
+  /// What to print once a rank has stood still for too long, be it alive or dead. It then holds up
+  /// others: the one to name is a rank that fell silent, or else the one that stopped first.
+  std::optional<std::string> find_trouble() {
+    const Peer* idle = worst(idle_s, timeout_);
+    if (idle == nullptr) return std::nullopt;
+    const Peer* silent = worst(silent_s, silence_);
+    std::string text = silent != nullptr ? accuse(*silent, "has not reported", silent_s(*silent))
+                                         : accuse(*idle, "has made no progress", idle_s(*idle));
+    for (std::size_t rank = 0; rank < peers_.size(); ++rank) {
+      const Peer& each = peers_[rank];
+      text += fmt::format("  rank {}: {}; progress {:.0f} s ago, heard {:.0f} s ago{}\n", rank,
+                          place(each), idle_s(each), silent_s(each),
+                          each.report.is_done != 0 ? ", done" : "");
+    }
+    return text;
+  }
+
+  /// The rank with most seconds, if more than `limit`, of those that have not ended.
+  const Peer* worst(double (*seconds)(const Peer&), double limit) const {
+    const Peer* found = nullptr;
+    for (const Peer& each : peers_) {
+      if (each.report.is_done != 0 || seconds(each) <= limit) continue;
+      if (found == nullptr || seconds(each) > seconds(*found)) found = &each;
+    }
+    return found;
+  }
+
+  std::string accuse(const Peer& each, std::string_view what, double seconds) const {
+    return fmt::format("ringtrain: rank {} {} for {:.0f} s (last: {})\n", &each - peers_.data(),
+                       what, seconds, place(each));
+  }
+
+  int lowest_alive() const {
+    const auto alive = std::find_if(peers_.begin(), peers_.end(), [&](const Peer& each) {
+      return each.report.is_done == 0 && silent_s(each) <= silence_;
+    });
+    return alive == peers_.end() ? plane_->rank() : static_cast<int>(alive - peers_.begin());
+  }
+
+  std::unique_ptr<World> plane_;
+  double timeout_;  // in seconds, as all of these
+  Seconds period_;
+  double silence_;  // a rank not heard for so long is taken for dead when the job stands still
+  std::mutex mutex_;
+  std::condition_variable wake_;
+
+  // Shared under the mutex.
+  bool is_stopped_ = false;
+  Report own_{.phase = {'s', 't', 'a', 'r', 't'}};
+  Clock::time_point last_progress_ = Clock::now();
+  std::vector<Communicator*> groups_;
+
+  // The thread's own.
+  Report now_;
+  std::uint32_t beat_ = 0;
+  std::vector<Communicator*> watched_;
+  std::vector<Peer> peers_;  // by rank, this one included
+  std::optional<std::string> found_;
+  Clock::time_point found_at_;
+  std::thread thread_;  // last: it uses the others
+};
+
+Watchdog::Watchdog(World& world, double timeout_s) {
+  if (timeout_s <= 0) {
+    throw InvalidArgument(
+        fmt::format("--timeout_s must be a positive number of seconds, got {}", timeout_s));
+  }
+  if (world.size() > 1) guard_ = std::make_unique<Guard>(world, timeout_s);
+}
+
+Watchdog::~Watchdog() = default;
+
+void Watchdog::progress(std::int64_t step, std::string_view phase) {
+  if (guard_) guard_->progress(step, phase);
+}
+
+void Watchdog::watch(Communicator& group) {
+  if (guard_) guard_->watch(group);
+}
+
+void Watchdog::shutdown() {
+  if (guard_) guard_->shutdown();
+}
+
+}  // namespace ringtrain
