@@ -35,7 +35,8 @@ void draw_run(Context& context, const ParameterTable& table, const SegmentRun& r
 
 }  // namespace
 
-ShardedParameters::ShardedParameters(Context& context, const ParameterTable& table)
+ShardedParameters::ShardedParameters(Context& context, const ParameterTable& table,
+                                     bool with_gradients)
     : context_(context), table_(table), event_(context.device.make_event()) {
   masters_.name = "master";
   gradients_.name = "gradient";
@@ -43,8 +44,10 @@ ShardedParameters::ShardedParameters(Context& context, const ParameterTable& tab
     const Shape shard{table.shard_elements(unit)};
     masters_.shards.push_back(
         context.arena.allocate(shard, DType::kFloat32, MemoryKind::kParameters));
-    gradients_.shards.push_back(
-        context.arena.allocate(shard, DType::kFloat32, MemoryKind::kGradients));
+    if (with_gradients) {
+      gradients_.shards.push_back(
+          context.arena.allocate(shard, DType::kFloat32, MemoryKind::kGradients));
+    }
     compute_shards_.push_back(
         context.compute_dtype == DType::kFloat32
             ? masters_.shards.back()
@@ -52,6 +55,7 @@ ShardedParameters::ShardedParameters(Context& context, const ParameterTable& tab
   }
   if (!is_sharded()) return;
   make_slots(weight_slots_, context.compute_dtype, MemoryKind::kParameters);
+  if (!with_gradients) return;
   make_slots(gradient_slots_, DType::kFloat32, MemoryKind::kGradients);
   std::int64_t largest = 0;
   for (const Tensor& shard : gradients_.shards) largest = std::max(largest, shard.num_elements());

@@ -21,8 +21,9 @@ namespace ringtrain {
 /// is the shard itself and nothing moves. Units must be acquired by all ranks in the same order.
 class ShardedParameters {
  public:
-  /// Allocates everything from the arena; contents are undefined. `table` must outlive this.
-  ShardedParameters(Context& context, const ParameterTable& table);
+  /// Allocates everything from the arena; contents are undefined. Without gradients only
+  /// evaluation is possible. `table` must outlive this.
+  ShardedParameters(Context& context, const ParameterTable& table, bool with_gradients);
 
   /// Draws every weight from normal(0, stddev), keyed by tensor name and element index in the whole
   /// tensor, so that every mesh starts alike; norms start at 1, padding at 0.

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ringtrain/comm/world.h"
+#include "ringtrain/config/train_config.h"
+#include "ringtrain/parallel/context.h"
+
+namespace ringtrain {
+
+/// Everything one rank runs on, owned in one place: device, streams, mesh, back end, arena.
+class Runtime {
+ public:
+  /// Chooses the device and makes the mesh's communicators. Collective over `world`.
+  /// Errors: those of choose_device, parse_mesh and make_mesh.
+  Runtime(World& world, const TrainConfig& config);
+
+  /// What the program will do with its memory: constructs everything that lives in the arena and
+  /// runs one of each kind of step.
+  using Rehearsal = std::function<void(Context&)>;
+  /// Runs `rehearsal` on the meta device to learn the arena's size, then allocates it; once.
+  /// Errors: DeviceError with the plan's table where the device has less memory free.
+  void allocate(const Rehearsal& rehearsal);
+
+  World& world() { return world_; }
+  Device& device() { return *device_; }
+  const Mesh& mesh() const { return mesh_; }
+  /// Valid after `allocate`.
+  Context& context() { return *context_; }
+  /// Bytes by kind, from the rehearsal, as lines of text. Valid after `allocate`.
+  const std::string& memory_table() const { return memory_table_; }
+
+ private:
+  World& world_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Communicator> all_ranks_;
+  Mesh mesh_;
+  std::unique_ptr<Backend> ops_;
+  std::unique_ptr<Stream> compute_;
+  std::unique_ptr<Stream> ring_;
+  std::unique_ptr<Stream> params_;
+  std::unique_ptr<DeviceMemory> memory_;
+  std::optional<Arena> arena_;
+  std::unique_ptr<Context> context_;
+  std::string memory_table_;
+  DType compute_dtype_;
+};
+
+}  // namespace ringtrain

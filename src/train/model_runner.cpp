@@ -1,0 +1,72 @@
+#include "ringtrain/train/model_runner.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+constexpr std::size_t kTensorsPerBatch = 4;
+
+std::int64_t rows_of_rank(std::int64_t batch_size, const MeshShape& mesh) {
+  if (batch_size % mesh.num_batch_shards() != 0) {
+    throw InvalidArgument(fmt::format(
+        "json_dataset.batch_size {} is not divisible by dp x fsdp = {} x {}; mesh_dim is {}",
+        batch_size, mesh.dp, mesh.fsdp, mesh.to_string()));
+  }
+  return batch_size / mesh.num_batch_shards();
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(Context& context, const TrainConfig& config,
+                         ShardedParameters& parameters, std::int64_t batch_size,
+                         std::int64_t seq_length)
+    : context_(context),
+      batch_rows_(rows_of_rank(batch_size, context.mesh.shape)),
+      layout_(SequenceLayout::parse(config.sp_layout), seq_length, context.mesh.shape.sp),
+      model_(context, config.llama, parameters, layout_,
+             {batch_rows_, config.loss_chunk_size}) {
+  const std::int64_t rows = batch_rows_ * layout_.local_length();
+  const auto allocate = [&](Shape shape, DType dtype) {
+    return context.arena.allocate(shape, dtype, MemoryKind::kBatch);
+  };
+  batch_.tokens = allocate({rows}, DType::kInt32);
+  batch_.targets = allocate({rows}, DType::kInt32);
+  batch_.weights = allocate({rows}, DType::kFloat32);
+  if (config.packing == "documents") {
+    batch_.lowest_visible = allocate({batch_rows_, layout_.local_length()}, DType::kInt32);
+  }
+  for (Staging& staging : staging_) {
+    staging.memory = std::make_unique<HostMemory>(context.device,
+                                                  batch_.tokens.bytes() * kTensorsPerBatch);
+    staging.copied = context.device.make_event();
+  }
+}
+
+void ModelRunner::load(const LocalBatch& batch) {
+  if (batch.rows != batch_rows_ || batch.tokens != layout_.local_length()) {
+    throw InvalidArgument(fmt::format("a batch of [{}, {}] tokens for a model of [{}, {}]",
+                                      batch.rows, batch.tokens, batch_rows_,
+                                      layout_.local_length()));
+  }
+  Staging& staging = staging_[next_staging_];
+  next_staging_ = (next_staging_ + 1) % staging_.size();
+  staging.copied->synchronise();
+  auto* host = static_cast<std::byte*>(staging.memory->data());
+  const auto copy = [&](Tensor to, const auto& values) {
+    std::memcpy(host, values.data(), to.bytes());
+    context_.device.copy_to_device(to.raw(), host, to.bytes(), context_.compute);
+    host += to.bytes();
+  };
+  copy(batch_.tokens, batch.inputs);
+  copy(batch_.targets, batch.targets);
+  copy(batch_.weights, batch.weights);
+  if (batch_.lowest_visible) copy(batch_.lowest_visible, batch.document_starts);
+  context_.compute.record(*staging.copied);
+}
+
+}  // namespace ringtrain

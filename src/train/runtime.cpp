@@ -1,0 +1,85 @@
+#include "ringtrain/train/runtime.h"
+
+#include <fmt/format.h>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+Mesh make_meta_mesh(const Mesh& mesh) {
+  Mesh meta;
+  meta.shape = mesh.shape;
+  meta.coordinates = mesh.coordinates;
+  const auto same = [](const Communicator& group) {
+    return make_meta_communicator(group.name(), group.rank(), group.size());
+  };
+  meta.ring = same(*mesh.ring);
+  meta.tp = same(*mesh.tp);
+  meta.param = same(*mesh.param);
+  meta.dp = same(*mesh.dp);
+  return meta;
+}
+
+std::string format_table(const Arena& arena) {
+  constexpr double kMebibyte = 1024.0 * 1024.0;
+  std::string table;
+  for (int i = 0; i < kNumMemoryKinds; ++i) {
+    const std::size_t bytes = arena.peak_by_kind()[static_cast<std::size_t>(i)];
+    if (bytes == 0) continue;
+    table += fmt::format("  {:<12}{:>12.1f} MiB\n", name_of(static_cast<MemoryKind>(i)),
+                         static_cast<double>(bytes) / kMebibyte);
+  }
+  return table + fmt::format("  {:<12}{:>12.1f} MiB\n", "arena",
+                             static_cast<double>(arena.peak()) / kMebibyte);
+}
+
+void bind_workspace(Backend& ops, Arena& arena) {
+  ops.bind_workspace(arena.allocate({static_cast<std::int64_t>(ops.workspace_bytes()) / 4},
+                                    DType::kInt32, MemoryKind::kWorkspace));
+}
+
+}  // namespace
+
+Runtime::Runtime(World& world, const TrainConfig& config)
+    : world_(world),
+      device_(choose_device(world, config.device, config.oversubscribe_gpu)),
+      all_ranks_(world.make_communicator(*device_)),
+      mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
+                      config.mesh_order)),
+      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_)
+                                                : make_cpu_backend()),
+      compute_(device_->make_stream(StreamPriority::kNormal)),
+      ring_(device_->make_stream(StreamPriority::kHigh)),
+      params_(device_->make_stream(StreamPriority::kHigh)),
+      compute_dtype_(dtype_from_name(config.dtype)) {}
+
+void Runtime::allocate(const Rehearsal& rehearsal) {
+  const std::unique_ptr<Device> device = make_meta_device();
+  const std::unique_ptr<Backend> ops = make_meta_backend(ops_->workspace_bytes());
+  const auto stream = [&] { return device->make_stream(StreamPriority::kNormal); };
+  const std::unique_ptr<Stream> compute = stream();
+  const std::unique_ptr<Stream> ring = stream();
+  const std::unique_ptr<Stream> params = stream();
+  Mesh mesh = make_meta_mesh(mesh_);
+  Arena arena = Arena::measuring();
+  bind_workspace(*ops, arena);
+  Context context{*device, *ops, arena, mesh, *compute, *ring, *params, compute_dtype_};
+  rehearsal(context);
+
+  memory_table_ = format_table(arena);
+  const Device::MemoryInfo memory = device_->memory();
+  if (arena.peak() > memory.free_bytes) {
+    throw DeviceError(fmt::format(
+        "the run needs {} bytes of device memory, {} has {} free; shorten seq_length or batch_size, "
+        "set remat_block=nothing_saveable and scan_mlp=true, or use more fsdp, tp or sp\n{}",
+        arena.peak(), device_->name(), memory.free_bytes, memory_table_));
+  }
+  memory_ = std::make_unique<DeviceMemory>(*device_, arena.peak());
+  arena_.emplace(memory_->data(), memory_->bytes());
+  bind_workspace(*ops_, *arena_);
+  context_ = std::make_unique<Context>(
+      Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_, compute_dtype_});
+}
+
+}  // namespace ringtrain
