@@ -45,8 +45,7 @@ void Engine::evaluate(const LocalBatch& batch, Tensor logits) {
 
 void Engine::update(double denominator) {
   parameters_.finish_gradients();
-  optimizer_->update(parameters_.masters().shards, parameters_.gradients().shards, denominator,
-                     context_.compute);
+  optimizer_->update(parameters_.masters(), parameters_.gradients(), denominator, context_.compute);
   parameters_.zero_gradients();
   parameters_.refresh_compute_weights();
 }
@@ -58,9 +57,25 @@ Engine::Totals Engine::read_totals() {
   context_.mesh.param->all_reduce(sums_, ReduceOp::kSum, context_.compute);
   context_.mesh.dp->all_reduce(sums_, ReduceOp::kSum, context_.compute);
   std::array<double, 2> sums{};
-  context_.device.copy_to_host(sums.data(), sums_.raw(), sums_.bytes(), context_.compute);
-  context_.compute.synchronise();
+  read(sums_, sums.data());
   return {sums[0], sums[1]};
+}
+
+double Engine::read_gradient_norm() {
+  std::array<float, 2> clip{};
+  read(optimizer_->gradient_norm(), clip.data());
+  return clip[0];
+}
+
+double Engine::read_param_norm() {
+  std::array<float, 2> norm{};
+  read(optimizer_->parameter_norm(parameters_.masters(), context_.compute), norm.data());
+  return norm[0];
+}
+
+void Engine::read(Tensor tensor, void* host) {
+  context_.device.copy_to_host(host, tensor.raw(), tensor.bytes(), context_.compute);
+  context_.compute.synchronise();
 }
 
 }  // namespace ringtrain

@@ -44,6 +44,11 @@ class Engine {
   /// Collective; waits for the device.
   Totals read_totals();
 
+  /// Norm of the gradient at the last update, before clipping. Waits for the device.
+  double read_gradient_norm();
+  /// Norm of all parameters. Collective; waits for the device.
+  double read_param_norm();
+
   const ParameterTable& table() const { return table_; }
   ShardedParameters& parameters() { return parameters_; }
   /// Errors: std::bad_optional_access without EngineJobs::train.
@@ -52,6 +57,8 @@ class Engine {
   ModelRunner& evaluator() { return *eval_runner_; }
 
  private:
+  void read(Tensor tensor, void* host);
+
   Context& context_;
   ParameterTable table_;
   ShardedParameters parameters_;
