@@ -50,7 +50,9 @@ void Engine::update(double denominator) {
   parameters_.refresh_compute_weights();
 }
 
-void Engine::zero_totals() { context_.ops.fill(totals_, 0, context_.compute); }
+void Engine::zero_totals() {
+  context_.ops.fill(totals_, 0, context_.compute);
+}
 
 Engine::Totals Engine::read_totals() {
   context_.ops.cast(totals_, sums_, context_.compute);

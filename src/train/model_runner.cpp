@@ -22,14 +22,12 @@ std::int64_t rows_of_rank(std::int64_t batch_size, const MeshShape& mesh) {
 
 }  // namespace
 
-ModelRunner::ModelRunner(Context& context, const TrainConfig& config,
-                         ShardedParameters& parameters, std::int64_t batch_size,
-                         std::int64_t seq_length)
+ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedParameters& parameters,
+                         std::int64_t batch_size, std::int64_t seq_length)
     : context_(context),
       batch_rows_(rows_of_rank(batch_size, context.mesh.shape)),
       layout_(SequenceLayout::parse(config.sp_layout), seq_length, context.mesh.shape.sp),
-      model_(context, config.llama, parameters, layout_,
-             {batch_rows_, config.loss_chunk_size}) {
+      model_(context, config.llama, parameters, layout_, {batch_rows_, config.loss_chunk_size}) {
   const std::int64_t rows = batch_rows_ * layout_.local_length();
   const auto allocate = [&](Shape shape, DType dtype) {
     return context.arena.allocate(shape, dtype, MemoryKind::kBatch);
@@ -41,8 +39,8 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config,
     batch_.lowest_visible = allocate({batch_rows_, layout_.local_length()}, DType::kInt32);
   }
   for (Staging& staging : staging_) {
-    staging.memory = std::make_unique<HostMemory>(context.device,
-                                                  batch_.tokens.bytes() * kTensorsPerBatch);
+    staging.memory =
+        std::make_unique<HostMemory>(context.device, batch_.tokens.bytes() * kTensorsPerBatch);
     staging.copied = context.device.make_event();
   }
 }

@@ -47,8 +47,7 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       all_ranks_(world.make_communicator(*device_)),
       mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
                       config.mesh_order)),
-      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_)
-                                                : make_cpu_backend()),
+      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()),
       compute_(device_->make_stream(StreamPriority::kNormal)),
       ring_(device_->make_stream(StreamPriority::kHigh)),
       params_(device_->make_stream(StreamPriority::kHigh)),
@@ -71,7 +70,8 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   const Device::MemoryInfo memory = device_->memory();
   if (arena.peak() > memory.free_bytes) {
     throw DeviceError(fmt::format(
-        "the run needs {} bytes of device memory, {} has {} free; shorten seq_length or batch_size, "
+        "the run needs {} bytes of device memory, {} has {} free; shorten seq_length or "
+        "batch_size, "
         "set remat_block=nothing_saveable and scan_mlp=true, or use more fsdp, tp or sp\n{}",
         arena.peak(), device_->name(), memory.free_bytes, memory_table_));
   }

@@ -1,0 +1,35 @@
+#include "support/test_context.h"
+
+namespace ringtrain {
+
+TestContext::TestContext(DType compute_dtype, std::size_t arena_bytes)
+    : device_(make_cpu_device()), ops_(make_cpu_backend()) {
+  for (auto* group : {&mesh_.ring, &mesh_.tp, &mesh_.param, &mesh_.dp}) {
+    *group = make_one_rank_communicator(*device_);
+  }
+  finish(compute_dtype, arena_bytes);
+}
+
+TestContext::TestContext(World& world, const std::string& mesh_dim, DeviceType device,
+                         DType compute_dtype, std::size_t arena_bytes)
+    : device_(choose_device(world, device == DeviceType::kCuda ? "cuda" : "cpu",
+                            /*oversubscribe_gpu=*/true)),
+      all_ranks_(world.make_communicator(*device_)),
+      ops_(device == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()),
+      mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(mesh_dim, world.size()), "tp,sp,fsdp,dp")) {
+  finish(compute_dtype, arena_bytes);
+}
+
+void TestContext::finish(DType compute_dtype, std::size_t arena_bytes) {
+  compute_ = device_->make_stream(StreamPriority::kNormal);
+  ring_ = device_->make_stream(StreamPriority::kHigh);
+  params_ = device_->make_stream(StreamPriority::kHigh);
+  memory_ = std::make_unique<DeviceMemory>(*device_, arena_bytes);
+  arena_.emplace(memory_->data(), memory_->bytes());
+  ops_->bind_workspace(arena_->allocate({static_cast<std::int64_t>(ops_->workspace_bytes()) / 4},
+                                        DType::kInt32, MemoryKind::kWorkspace));
+  context_.emplace(
+      Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_, compute_dtype});
+}
+
+}  // namespace ringtrain

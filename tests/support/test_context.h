@@ -1,0 +1,38 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "ringtrain/comm/world.h"
+#include "ringtrain/parallel/context.h"
+
+namespace ringtrain {
+
+/// A Context with everything behind it and an arena of a given size, for tests of what runs on a
+/// mesh.
+class TestContext {
+ public:
+  /// One CPU rank, whatever world the test runs in: what a run on a mesh is compared with.
+  TestContext(DType compute_dtype, std::size_t arena_bytes);
+  /// All ranks of `world` as the mesh `mesh_dim`; collective. GPU ranks may share a GPU.
+  TestContext(World& world, const std::string& mesh_dim, DeviceType device, DType compute_dtype,
+              std::size_t arena_bytes);
+
+  Context& operator*() { return *context_; }
+  Context* operator->() { return &*context_; }
+
+ private:
+  void finish(DType compute_dtype, std::size_t arena_bytes);
+
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Communicator> all_ranks_;
+  std::unique_ptr<Backend> ops_;
+  Mesh mesh_;
+  std::unique_ptr<Stream> compute_, ring_, params_;
+  std::unique_ptr<DeviceMemory> memory_;
+  std::optional<Arena> arena_;
+  std::optional<Context> context_;
+};
+
+}  // namespace ringtrain
