@@ -2,8 +2,11 @@
 // answer does not depend on the number of ranks, the layout, the transport or the chunk sizes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "ringtrain/checkpoint/safetensors.h"
@@ -132,11 +135,11 @@ TEST_P(GoldenRing, EqualsTheOriginal) {
   }
 }
 
+std::string device_name(const ::testing::TestParamInfo<DeviceType>& device) {
+  return device.param == DeviceType::kCuda ? "cuda" : "cpu";
+}
 INSTANTIATE_TEST_SUITE_P(Devices, GoldenRing,
-                         ::testing::Values(DeviceType::kCpu, DeviceType::kCuda),
-                         [](const auto& info) {
-                           return info.param == DeviceType::kCuda ? "cuda" : "cpu";
-                         });
+                         ::testing::Values(DeviceType::kCpu, DeviceType::kCuda), device_name);
 
 }  // namespace
 }  // namespace ringtrain
