@@ -63,4 +63,17 @@ LayerTensors layer_tensors(const ParameterUnit& unit, Tensor flat) {
       segment_view(s[5], flat), joined_view(s[6], gate_up_rows, flat), segment_view(s[8], flat)};
 }
 
+ParameterCount count_parameters(const ModelConfig& config) {
+  const ParameterTable table = make_llama_table(config, 0, 1, 1);
+  ParameterCount count{0, 0};
+  for (const ParameterUnit& unit : table.units()) {
+    for (const Segment& segment : unit.segments) count.total += segment.shape.num_elements();
+  }
+  count.without_embedding = count.total;
+  if (!config.tie_word_embeddings) {
+    count.without_embedding -= config.vocab_size * config.hidden_size;
+  }
+  return count;
+}
+
 }  // namespace ringtrain

@@ -26,4 +26,12 @@ LayerTensors layer_tensors(const ParameterUnit& unit, Tensor flat);
 /// A segment of a unit's flat buffer as a matrix or vector (its tp slice).
 Tensor segment_view(const Segment& segment, Tensor flat);
 
+/// Parameters of the model without padding: all of them, and those outside the embedding table
+/// (a tied table counts as the head's matrix), which the FLOP formula uses.
+struct ParameterCount {
+  std::int64_t total;
+  std::int64_t without_embedding;
+};
+ParameterCount count_parameters(const ModelConfig& config);
+
 }  // namespace ringtrain
