@@ -112,7 +112,7 @@ void attention_backward(const AttentionBackwardArgs& args) {
   const std::int64_t keys =
       std::min(block_size(args.key_chunk_size, kMaxKeyBlock), args.key.size(1));
   if (batch * rows * args.query.size(2) * keys == 0) return;
-#pragma omp parallel
+#pragma omp parallel if (worth_threads(args.lse.num_elements() * args.key.size(1)))
   {
     BackwardTask<T> task(args, rows, keys);
 #pragma omp for schedule(dynamic)

@@ -152,7 +152,7 @@ void attention_forward(const AttentionForwardArgs& args) {
   const std::int64_t keys = std::max<std::int64_t>(
       1, std::min(block_size(args.key_chunk_size, kMaxKeyBlock), args.key.size(1)));
   const std::int64_t blocks = (tokens + rows - 1) / rows;
-#pragma omp parallel
+#pragma omp parallel if (worth_threads(batch * heads * tokens * args.key.size(1)))
   {
     ForwardTask<T> task(args, rows, keys);
 #pragma omp for schedule(dynamic)
@@ -168,7 +168,7 @@ void attention_delta(const AttentionDeltaArgs& args) {
   using A = Accumulator<T>;
   const std::int64_t batch = args.out.size(0), tokens = args.out.size(1);
   const std::int64_t heads = args.out.size(2), head_dim = args.out.size(3);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(batch * tokens * heads * head_dim))
   for (std::int64_t row = 0; row < batch * tokens; ++row) {
     const std::int64_t b = row / tokens, t = row % tokens;
     for (std::int64_t head = 0; head < heads; ++head) {

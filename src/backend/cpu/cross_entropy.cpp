@@ -31,7 +31,7 @@ void cross_entropy_stats(const CrossEntropyStatsArgs& args) {
   constexpr A kInfinity = std::numeric_limits<A>::infinity();
   const std::int64_t rows = args.logits.size(0), width = args.logits.size(1);
   const Stats<A> stats(args.stats);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* logits = args.logits.data<T>() + row * width;
     A maximum = -kInfinity;
@@ -82,7 +82,7 @@ void cross_entropy_finish(const CrossEntropyFinishArgs& args) {
     if (stats.argmax[row] == static_cast<A>(targets[row])) totals[1] += weight;
   }
   if (!args.write_gradient) return;
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     T* logits = args.logits.data<T>() + row * width;
     if (weights[row] == 0) {

@@ -13,7 +13,7 @@ template <typename T>
 void fill_with(Tensor out, T value) {
   T* data = out.data<T>();
   const std::int64_t count = out.num_elements();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(count))
   for (std::int64_t i = 0; i < count; ++i) data[i] = value;
 }
 
@@ -22,7 +22,7 @@ void cast_to(Tensor in, Tensor out) {
   const In* from = in.data<In>();
   Out* to = out.data<Out>();
   const std::int64_t count = in.num_elements();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(count))
   for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<Out>(static_cast<float>(from[i]));
 }
 
@@ -32,7 +32,7 @@ void add_to(Tensor in, Tensor inout) {
   const In* from = in.data<In>();
   Out* to = inout.data<Out>();
   const std::int64_t count = in.num_elements();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(count))
   for (std::int64_t i = 0; i < count; ++i) {
     to[i] = static_cast<Out>(static_cast<A>(to[i]) + static_cast<A>(from[i]));
   }

@@ -9,7 +9,7 @@ template <typename T>
 void embedding(const EmbeddingArgs& args) {
   const std::int64_t rows = args.tokens.size(0);
   const std::int64_t entries = args.table.size(0), width = args.table.size(1);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const std::int64_t entry = args.tokens.data<std::int32_t>()[row] - args.first_index;
     T* out = args.out.data<T>() + row * width;
@@ -28,7 +28,7 @@ void embedding_backward(const EmbeddingBackwardArgs& args) {
   constexpr std::int64_t kColumns = 64;
   const std::int64_t rows = args.tokens.size(0);
   const std::int64_t entries = args.dtable.size(0), width = args.dtable.size(1);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t begin = 0; begin < width; begin += kColumns) {
     const std::int64_t count = std::min(kColumns, width - begin);
     for (std::int64_t row = 0; row < rows; ++row) {

@@ -46,7 +46,7 @@ void matmul_into(const MatmulArgs& args) {
   Out* out = args.out.data<Out>();
   const std::int64_t row_tiles = (m + kTileRows - 1) / kTileRows;
   const std::int64_t column_tiles = (n + kTileColumns - 1) / kTileColumns;
-#pragma omp parallel
+#pragma omp parallel if (worth_threads(m * n * k / 16))
   {
     std::unique_ptr<A[]> a_scratch, b_scratch, sums;
     if constexpr (kWiden) {

@@ -55,7 +55,7 @@ void adamw_with_moment(const AdamWArgs& args) {
   const T* grad = args.grad.data<T>();
   M* m = args.m.data<M>();
   T* v = args.v.data<T>();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(count))
   for (std::int64_t i = 0; i < count; ++i) {
     const T g = grad[i] * factor;
     const T moment = updated_moment(m[i], b1, rest1, g);
@@ -83,7 +83,7 @@ void adafactor_with_moment(const AdafactorArgs& args) {
                                args.param_counts.data<double>()[range.tensor];
     const T rate =
         static_cast<T>(args.learning_rate * std::max(kSmallestScale, std::sqrt(mean_square)));
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(range.end - range.begin))
     for (std::int64_t i = range.begin; i < range.end; ++i) {
       const T g = grad[i] * factor;
       v[i] = keep * v[i] + rest * (g * g + static_cast<T>(1e-30));
@@ -105,7 +105,7 @@ void sum_of_squares(const SumOfSquaresArgs& args) {
     if (range.counted == 0 || range.end <= range.begin) continue;
     const std::int64_t chunks = (range.end - range.begin + kChunk - 1) / kChunk;
     partial_sums.assign(static_cast<std::size_t>(chunks), 0);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(range.end - range.begin))
     for (std::int64_t c = 0; c < chunks; ++c) {
       const T* chunk = x + range.begin + c * kChunk;
       const std::int64_t count = std::min(kChunk, range.end - range.begin - c * kChunk);

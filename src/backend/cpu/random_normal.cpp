@@ -3,6 +3,7 @@
 
 #include "ringtrain/core/random.h"
 #include "ringtrain/ops/cpu/operations.h"
+#include "scalar.h"
 
 namespace ringtrain::cpu {
 namespace {
@@ -26,7 +27,7 @@ template <typename T>
 void random_normal(const RandomNormalArgs& args) {
   T* out = args.out.data<T>();
   const std::int64_t count = args.out.num_elements();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(count))
   for (std::int64_t i = 0; i < count; ++i) {
     out[i] = static_cast<T>(args.stddev * normal(args.key, args.first_counter + i));
   }

@@ -12,7 +12,7 @@ void rms_norm(const RmsNormArgs& args) {
   const std::int64_t rows = args.x.size(0), width = args.x.size(1);
   const T* weight = args.weight.data<T>();
   A* rstd = args.rstd.data<A>();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = args.x.data<T>() + row * width;
     T* out = args.out.data<T>() + row * width;
@@ -37,7 +37,7 @@ void add_input_gradient(const RmsNormBackwardArgs& args) {
   using A = Accumulator<T>;
   const std::int64_t rows = args.x.size(0), width = args.x.size(1);
   const T* weight = args.weight.data<T>();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = args.x.data<T>() + row * width;
     const T* dout = args.dout.data<T>() + row * width;
@@ -64,7 +64,7 @@ void add_weight_gradient(const RmsNormBackwardArgs& args) {
   const std::int64_t rows = args.x.size(0), width = args.x.size(1);
   const A* rstd = args.rstd.data<A>();
   A* dweight = args.dweight.data<A>();
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t begin = 0; begin < width; begin += kColumns) {
     const std::int64_t count = std::min(kColumns, width - begin);
     double sums[kColumns] = {};

@@ -50,7 +50,7 @@ void rope_split(const RopeSplitArgs& args) {
   const std::int64_t packed = (heads + 2 * kv_heads) * head_dim;
   T* key = args.key_value.data<T>();
   T* value = key + batch * tokens * kv_heads * head_dim;
-#pragma omp parallel
+#pragma omp parallel if (worth_threads(batch * tokens * packed))
   {
     Rotation<A> rotation(half);
 #pragma omp for
@@ -83,7 +83,7 @@ void rope_merge(const RopeMergeArgs& args) {
   const std::int64_t packed = (heads + 2 * kv_heads) * head_dim;
   const A* dkey = args.dkey_value.data<A>();
   const A* dvalue = dkey + batch * tokens * kv_heads * head_dim;
-#pragma omp parallel
+#pragma omp parallel if (worth_threads(batch * tokens * packed))
   {
     Rotation<A> rotation(half);
 #pragma omp for

@@ -21,6 +21,11 @@ inline void narrow(const Accumulator<T>* in, T* out, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(in[i]);
 }
 
+/// Whether an operation on so many elements gains by waking the other threads.
+inline bool worth_threads(std::int64_t elements) {
+  return elements >= std::int64_t{1} << 14;
+}
+
 /// Sum of term(0) .. term(count - 1) in a fixed order: sixteen interleaved partial sums, which
 /// vectorise and round less than a running one.
 template <typename A, typename Term>

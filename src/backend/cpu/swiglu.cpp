@@ -16,7 +16,7 @@ template <typename T>
 void swiglu(const SwigluArgs& args) {
   using A = Accumulator<T>;
   const std::int64_t rows = args.out.size(0), width = args.out.size(1);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* gate = args.gate_up.data<T>() + row * 2 * width;
     const T* up = gate + width;
@@ -33,7 +33,7 @@ template <typename T>
 void swiglu_backward(const SwigluBackwardArgs& args) {
   using A = Accumulator<T>;
   const std::int64_t rows = args.dout.size(0), width = args.dout.size(1);
-#pragma omp parallel for
+#pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* gate = args.gate_up.data<T>() + row * 2 * width;
     const T* dout = args.dout.data<T>() + row * width;
