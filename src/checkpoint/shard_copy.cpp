@@ -35,7 +35,7 @@ void ShardCopy::upload(const Tensor& shard, std::int64_t begin, const std::vecto
 
 void ShardCopy::zero(const Tensor& shard) {
   const auto most = static_cast<std::int64_t>(kStagingBytes / size_of(shard.dtype()));
-  std::memset(staging_.data(), 0, kStagingBytes);
+  std::memset(staging_.data(), 0, std::min(kStagingBytes, shard.bytes()));
   for (std::int64_t done = 0; done < shard.num_elements(); done += most) {
     const Tensor target = shard.view(done, {std::min(most, shard.num_elements() - done)});
     device_.copy_to_device(target.raw(), staging_.data(), target.bytes(), stream_);

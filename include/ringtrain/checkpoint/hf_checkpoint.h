@@ -25,8 +25,8 @@ void load_hf_parameters(const std::filesystem::path& directory, const ParameterT
                         Context& context, const ShardFamily& masters);
 
 struct HfExport {
-  DType dtype = DType::kBFloat16;        ///< of the tensors in the files: fp32, bf16 or fp16
-  std::filesystem::path tokenizer_file;  ///< copied as tokenizer.model unless empty
+  DType dtype = DType::kBFloat16;             ///< of the tensors in the files: fp32, bf16 or fp16
+  std::filesystem::path tokenizer_file = {};  ///< copied as tokenizer.model unless empty
   std::int64_t max_file_bytes = 5'000'000'000;
 };
 
