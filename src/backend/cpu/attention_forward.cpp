@@ -35,11 +35,8 @@ void fold_scores(A* scores, std::int64_t keys, KeyRange visible, A scale, A& max
   if (visible.begin == visible.end) return;
   A* row = scores + visible.begin;
   const std::int64_t count = visible.end - visible.begin;
-  A largest = maximum;
-  for (std::int64_t i = 0; i < count; ++i) {
-    row[i] *= scale;
-    largest = row[i] > largest ? row[i] : largest;
-  }
+  for (std::int64_t i = 0; i < count; ++i) row[i] *= scale;
+  const A largest = max_over<A>(count, maximum, [row](std::int64_t i) { return row[i]; });
   for (std::int64_t i = 0; i < count; ++i) row[i] = exponential(row[i] - largest);
   const A added = sum_over<A>(count, [row](std::int64_t i) { return row[i]; });
   if (largest != maximum) {

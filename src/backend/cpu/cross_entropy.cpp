@@ -34,10 +34,8 @@ void cross_entropy_stats(const CrossEntropyStatsArgs& args) {
 #pragma omp parallel for if (worth_threads(rows * width))
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* logits = args.logits.data<T>() + row * width;
-    A maximum = -kInfinity;
-    for (std::int64_t i = 0; i < args.num_valid; ++i) {
-      maximum = std::max(maximum, static_cast<A>(logits[i]));
-    }
+    const A maximum = max_over<A>(args.num_valid, -kInfinity,
+                                  [logits](std::int64_t i) { return static_cast<A>(logits[i]); });
     const T* end = logits + args.num_valid;
     const T* first =
         std::find_if(logits, end, [maximum](T logit) { return static_cast<A>(logit) == maximum; });

@@ -3,7 +3,8 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+
+#include "scalar.h"
 
 namespace ringtrain::cpu {
 
@@ -14,13 +15,13 @@ namespace ringtrain::cpu {
 /// r^8 / 8!, is below 6e-9.
 inline float exponential(float x) {
   constexpr float kSmallest = -87.33654f;  // ln of the smallest normal number
-  constexpr float kLargest = 88.72284f;    // above it e^x overflows
+  constexpr float kLargest = 89.0f;        // e^x overflows from 88.72284 on
   constexpr float kLog2E = 1.44269504f;
   constexpr float kLn2High = 0.693359375f;  // few bits: n times it is exact
   constexpr float kLn2Low = -2.12194440e-4f;
   constexpr float kRound = 12582912.0f;  // 1.5 x 2^23: adding it leaves an integer in the low bits
-  float y = x < kSmallest ? kSmallest : x;
-  y = y > kLargest ? kLargest : y;
+  const float above = select(x < kSmallest, kSmallest, x);
+  const float y = select(above > kLargest, kLargest, above);
   const float shifted = y * kLog2E + kRound;
   const float n = shifted - kRound;
   const float r = (y - n * kLn2High) - n * kLn2Low;
@@ -37,9 +38,7 @@ inline float exponential(float x) {
   const auto half = static_cast<std::uint32_t>(static_cast<std::int32_t>(bits) >> 1);
   const float scale0 = std::bit_cast<float>((half + 127u) << 23);
   const float scale1 = std::bit_cast<float>((bits - half + 127u) << 23);
-  const float result = series * scale0 * scale1;
-  const float low = x < kSmallest ? 0.0f : result;
-  return x > kLargest ? std::numeric_limits<float>::infinity() : low;
+  return select(x < kSmallest, 0.0f, series * scale0 * scale1);
 }
 
 inline double exponential(double x) {
