@@ -1,6 +1,8 @@
 #include "support/sharded_values.h"
 
+#include <cmath>
 #include <limits>
+#include <map>
 
 #include "ringtrain/checkpoint/shard_copy.h"
 #include "ringtrain/core/random.h"
@@ -78,7 +80,8 @@ void fill(RankContext& rank, const ParameterTable& table, const ShardFamily& fam
 }
 
 ::testing::AssertionResult holds(RankContext& rank, const ParameterTable& table,
-                                 const ShardFamily& family, const ValueOf& value_of) {
+                                 const ShardFamily& family, const ValueOf& value_of,
+                                 float tolerance) {
   ShardCopy copy(rank->device, rank.stream());
   for (std::size_t u = 0; u < table.units().size(); ++u) {
     const ParameterUnit& unit = table.units()[u];
@@ -88,13 +91,28 @@ void fill(RankContext& rank, const ParameterTable& table, const ShardFamily& fam
     const std::vector<float> actual = copy.download(family.shards[u], 0, size);
     for (std::int64_t i = 0; i < size; ++i) {
       const float expected = flat[static_cast<std::size_t>(first + i)];
-      if (actual[static_cast<std::size_t>(i)] == expected) continue;
+      const float difference = std::abs(actual[static_cast<std::size_t>(i)] - expected);
+      if (difference <= tolerance * std::abs(expected)) continue;
       return ::testing::AssertionFailure()
              << "family " << family.name << ", " << unit.name << ", flat element " << first + i
              << " is " << actual[static_cast<std::size_t>(i)] << ", expected " << expected;
     }
   }
   return ::testing::AssertionSuccess();
+}
+
+ValueOf values_of(RankContext& rank, const ParameterTable& table, const ShardFamily& family) {
+  std::map<std::string, std::vector<float>> tensors;
+  ShardCopy copy(rank->device, rank.stream());
+  for (std::size_t u = 0; u < table.units().size(); ++u) {
+    for (const Segment& segment : table.units()[u].segments) {
+      tensors[segment.name] =
+          copy.download(family.shards[u], segment.offset, segment.num_elements());
+    }
+  }
+  return [tensors](const Segment& segment, std::int64_t whole_index) {
+    return tensors.at(segment.name)[static_cast<std::size_t>(whole_index)];
+  };
 }
 
 void run_on_mesh(DeviceType device, const MeshShape& mesh, const ModelConfig& model,

@@ -29,9 +29,13 @@ ShardFamily make_family(RankContext& rank, const ParameterTable& table, const st
 /// from the code under test.
 void fill(RankContext& rank, const ParameterTable& table, const ShardFamily& family,
           const ValueOf& value_of);
-/// Whether `family` holds exactly what `fill` writes; names the first element that differs.
+/// Whether `family` holds what `fill` writes, up to `tolerance` times the value; names the first
+/// element that differs.
 ::testing::AssertionResult holds(RankContext& rank, const ParameterTable& table,
-                                 const ShardFamily& family, const ValueOf& value_of);
+                                 const ShardFamily& family, const ValueOf& value_of,
+                                 float tolerance = 0);
+/// The values of a family that one rank holds alone (tp 1, one shard).
+ValueOf values_of(RankContext& rank, const ParameterTable& table, const ShardFamily& family);
 
 /// One rank of an emulated mesh: a thread with its own device of the given type and its place.
 struct MeshRank {
