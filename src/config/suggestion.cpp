@@ -65,7 +65,7 @@ std::string did_you_mean(std::string_view unknown, std::span<const std::string> 
     if (ends_with_part(name, wanted)) nearest.push_back(name);
   }
   if (nearest.empty()) {
-    int best = std::max(1, static_cast<int>(wanted.size()) / 3);
+    int best = std::max(1, static_cast<int>(last_part(wanted).size()) / 3);
     for (const std::string& name : valid) {
       const int found = distance(wanted, name);
       if (found > best) continue;

@@ -38,10 +38,22 @@ struct JsonDatasetConfig {
   std::int64_t throughput_average_window_size = 200;
 };
 
+/// Settings of the original's own loader of hub data sets; kept so that its command lines parse.
+struct HuggingfaceDatasetConfig {
+  std::string path = "c4";
+  std::string name = "en";
+  std::string split = "train";
+  bool streaming = false;
+  std::int64_t seq_length = 1024;
+  std::int64_t batch_size = 8;
+  bool always_start_with_bos = false;
+};
+
 struct DatasetConfig {
   std::string type;  ///< json or huggingface; empty: json if json_dataset.path is set
   TextProcessorConfig text_processor;
   JsonDatasetConfig json_dataset;
+  HuggingfaceDatasetConfig huggingface_dataset;
 };
 
 struct AdamWConfig {
@@ -86,6 +98,40 @@ struct LoggerConfig {
   bool online = false;
 };
 
+/// `ringtrain verify`: what a checkpoint is compared with.
+struct VerifyConfig {
+  std::string reference;          ///< safetensors file, as scripts/make_reference.py writes it
+  double tolerance = 1e-4;        ///< relative L2 error per tensor
+  double train_tolerance = 1e-3;  ///< relative error of the reference run's losses
+};
+
+/// Settings of the original that mean nothing outside JAX and W&B, or that are refused unless they
+/// are off; kept so that its command lines parse and every value can be shown.
+struct OriginalConfig {
+  bool scan_layers = true;
+  std::int64_t param_scan_axis = 0;
+  double resid_pdrop = 0.0;
+  double embd_pdrop = 0.0;
+  double attn_pdrop = 0.0;
+  double fcm_min_ratio = 0.0;
+  double fcm_max_ratio = 0.0;
+  std::string llama_mesh_dim;  ///< must agree with mesh_dim
+
+  std::string project_id;
+  std::string project_entity;
+  std::string experiment_note;
+  std::string wandb_dir;
+  std::string profile_dir;
+  std::string prefix;
+  bool append_uuid = true;
+
+  bool initialize_jax_distributed = false;
+  std::string coordinator_address;
+  std::int64_t num_processes = 0;
+  std::int64_t process_id = 0;
+  std::string local_device_ids;
+};
+
 struct TrainConfig {
   std::int64_t seed = 42;
   std::string mesh_dim = "1,-1,1,1";
@@ -118,6 +164,8 @@ struct TrainConfig {
   OptimizerConfig optimizer;
   CheckpointerConfig checkpointer;
   LoggerConfig logger;
+  VerifyConfig verify;
+  OriginalConfig original;
 };
 
 }  // namespace ringtrain

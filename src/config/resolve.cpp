@@ -1,0 +1,162 @@
+#include "ringtrain/config/resolve.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "mesh_agreement.h"
+#include "option_value.h"
+#include "ringtrain/config/presets.h"
+#include "ringtrain/config/suggestion.h"
+#include "ringtrain/core/error.h"
+#include "settings.h"
+
+namespace ringtrain {
+namespace {
+
+constexpr const char* kCommandLine = "command line";
+
+std::vector<Setting> settings_of_command_line(Command command,
+                                              const std::vector<Assignment>& assignments) {
+  std::vector<Setting> settings;
+  for (const auto& [name, text] : assignments) {
+    const Option* option = find_option(name);
+    if (option == nullptr || !option->taken_by(command)) {
+      throw InvalidArgument(
+          fmt::format("unknown option --{}{}", name, did_you_mean(name, option_names(command))));
+    }
+    settings.push_back({option, "--" + name, value_from_text(*option, text), kCommandLine});
+  }
+  return settings;
+}
+
+std::vector<Setting> settings_of_files(Command command, const std::vector<std::string>& files) {
+  std::vector<Setting> settings;
+  for (const std::string& file : files) {
+    for (Setting& setting : settings_of_file(file)) {
+      if (setting.option->taken_by(command)) settings.push_back(std::move(setting));
+    }
+  }
+  return settings;
+}
+
+class Resolver {
+ public:
+  explicit Resolver(Command command) : config_(default_config(command)) {}
+
+  void apply(const std::vector<Setting>& settings) {
+    for (const Setting& setting : settings) {
+      const auto set = [&] { set_value(*setting.option, setting.name, setting.value, config_); };
+      if (setting.source == kCommandLine) {
+        set();
+      } else {
+        with_context("reading " + setting.source, set);
+      }
+      report_.sources[setting.option->name] = setting.source;
+      if (!setting.option->has_meaning) without_meaning_.insert(setting.option->name);
+    }
+  }
+
+  /// The model that others build on, found by what the later settings say about it.
+  void apply_base_model(const std::vector<Setting>& files, const std::vector<Setting>& flags) {
+    const std::string preset = last_text("load_llama_config", files, flags);
+    const std::string checkpoint = last_text("load_checkpoint", files, flags);
+    constexpr std::string_view kJson = "json::", kParams = "params::";
+    if (preset.starts_with(kJson)) {
+      apply_model_file(preset.substr(kJson.size()), "json::" + preset.substr(kJson.size()));
+    } else if (!preset.empty()) {
+      const Preset& found = find_preset(preset);
+      apply(settings_of_model(parse_json(std::string(found.json)), "preset " + preset,
+                              report_.notices));
+    } else if (checkpoint.starts_with(kParams)) {
+      const std::filesystem::path directory = checkpoint.substr(kParams.size());
+      if (std::filesystem::is_directory(directory)) {
+        apply_model_file(directory / "config.json", "checkpoint " + directory.string());
+      }
+    }
+  }
+
+  /// update_llama_config counts with the source that gave it.
+  void apply_update(const std::string& wanted_source_prefix) {
+    const auto source = report_.sources.find("update_llama_config");
+    if (source == report_.sources.end() || config_.update_llama_config.empty()) return;
+    if (!source->second.starts_with(wanted_source_prefix)) return;
+    apply(settings_of_update(config_.update_llama_config,
+                             "update_llama_config of the " + source->second));
+  }
+
+  ResolvedConfig finish() {
+    agree_on_mesh(config_, report_);
+    choose_dataset_type(config_.train_dataset, "train_dataset");
+    choose_dataset_type(config_.eval_dataset, "eval_dataset");
+    choose_attention();
+    if (!without_meaning_.empty()) {
+      report_.notices.push_back(
+          fmt::format("accepted, no meaning here: {}", fmt::join(without_meaning_, ", ")));
+    }
+    return {std::move(config_), std::move(report_)};
+  }
+
+ private:
+  static std::string last_text(std::string_view name, const std::vector<Setting>& files,
+                               const std::vector<Setting>& flags) {
+    std::string text;
+    for (const auto* settings : {&files, &flags}) {
+      for (const Setting& setting : *settings) {
+        if (setting.option->name != name) continue;
+        text = setting.value.is_string() ? setting.value.get<std::string>() : "";
+      }
+    }
+    return text;
+  }
+
+  void apply_model_file(const std::filesystem::path& path, const std::string& source) {
+    const nlohmann::ordered_json model =
+        with_context("reading " + path.string(), [&] { return read_json_object(path); });
+    apply(settings_of_model(model, source, report_.notices));
+  }
+
+  void choose_dataset_type(DatasetConfig& dataset, const std::string& name) {
+    if (!dataset.type.empty() || dataset.json_dataset.path.empty()) return;
+    dataset.type = "json";
+    report_.sources[name + ".type"] = name + ".json_dataset.path";
+  }
+
+  void choose_attention() {
+    ModelConfig& llama = config_.llama;
+    if (llama.attention_type.empty()) {
+      llama.attention_type = llama.scan_attention ? "blockwise" : "standard";
+      report_.sources["llama.attention_type"] = "llama.scan_attention";
+    } else if (llama.scan_attention && llama.attention_type.ends_with("standard")) {
+      report_.notices.push_back(fmt::format(
+          "llama.scan_attention=true has no effect beside llama.attention_type={}; blocks need "
+          "blockwise or ring_blockwise",
+          llama.attention_type));
+    }
+  }
+
+  TrainConfig config_;
+  ConfigReport report_;
+  std::set<std::string> without_meaning_;
+};
+
+}  // namespace
+
+ResolvedConfig resolve_config(Command command, const CommandLine& command_line) {
+  const auto flags = settings_of_command_line(command, command_line.assignments);
+  const auto files = settings_of_files(command, command_line.config_files);
+  Resolver resolver(command);
+  resolver.apply_base_model(files, flags);
+  resolver.apply(files);
+  const bool flag_updates = std::any_of(flags.begin(), flags.end(), [](const Setting& setting) {
+    return setting.option->name == "update_llama_config";
+  });
+  if (!flag_updates) resolver.apply_update("file");
+  resolver.apply(flags);
+  resolver.apply_update(kCommandLine);
+  return resolver.finish();
+}
+
+}  // namespace ringtrain

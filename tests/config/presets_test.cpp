@@ -1,0 +1,183 @@
+#include "ringtrain/config/presets.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "ringtrain/config/model_file.h"
+#include "ringtrain/config/resolve.h"
+#include "ringtrain/config/validate.h"
+#include "support/error_text.h"
+#include "support/temporary_directory.h"
+
+namespace ringtrain {
+namespace {
+
+ModelConfig model_of(const std::string& preset) {
+  return resolve_config(Command::kTrain, {{{"load_llama_config", preset}}, {}}).config.llama;
+}
+
+struct Shape {
+  const char* name;
+  std::int64_t hidden, intermediate, layers, heads, kv_heads, head_size, vocab, max_length;
+  double eps, theta;
+  bool tied;
+};
+
+void expect_shape(const Shape& expected) {
+  SCOPED_TRACE(expected.name);
+  const ModelConfig model = model_of(expected.name);
+  EXPECT_EQ(model.hidden_size, expected.hidden);
+  EXPECT_EQ(model.intermediate_size, expected.intermediate);
+  EXPECT_EQ(model.num_hidden_layers, expected.layers);
+  EXPECT_EQ(model.num_attention_heads, expected.heads);
+  EXPECT_EQ(model.kv_heads(), expected.kv_heads);
+  EXPECT_EQ(model.head_size(), expected.head_size);
+  EXPECT_EQ(model.vocab_size, expected.vocab);
+  EXPECT_EQ(model.max_sequence_length, expected.max_length);
+  EXPECT_EQ(model.rms_norm_eps, expected.eps);
+  EXPECT_EQ(model.rope_theta, expected.theta);
+  EXPECT_EQ(model.tie_word_embeddings, expected.tied);
+  EXPECT_EQ(model.initializer_range, 0.02);
+  EXPECT_NO_THROW(validate_model(model));
+}
+
+TEST(Presets, OfTheOriginal) {
+  for (const Shape& shape :
+       {Shape{"debug", 128, 256, 2, 4, 4, 32, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"200m", 1024, 2048, 14, 8, 8, 128, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"1b", 2048, 5504, 22, 16, 16, 128, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"3b", 3200, 8640, 26, 32, 32, 100, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"7b", 4096, 11008, 32, 32, 32, 128, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"13b", 5120, 13824, 40, 40, 40, 128, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"30b", 6656, 17920, 60, 52, 52, 128, 32000, 2048, 1e-6, 1e4, false},
+        Shape{"65b", 8192, 22016, 80, 64, 64, 128, 32000, 2048, 1e-5, 1e4, false}}) {
+    expect_shape(shape);
+  }
+}
+
+TEST(Presets, OfLaterModels) {
+  for (const Shape& shape :
+       {Shape{"llama2-7b", 4096, 11008, 32, 32, 32, 128, 32000, 4096, 1e-5, 1e4, false},
+        Shape{"llama2-13b", 5120, 13824, 40, 40, 40, 128, 32000, 4096, 1e-5, 1e4, false},
+        Shape{"llama2-70b", 8192, 28672, 80, 64, 8, 128, 32000, 4096, 1e-5, 1e4, false},
+        Shape{"llama3-8b", 4096, 14336, 32, 32, 8, 128, 128256, 8192, 1e-5, 5e5, false},
+        Shape{"llama3-70b", 8192, 28672, 80, 64, 8, 128, 128256, 8192, 1e-5, 5e5, false},
+        Shape{"llama3.1-8b", 4096, 14336, 32, 32, 8, 128, 128256, 131072, 1e-5, 5e5, false},
+        Shape{"llama3.1-70b", 8192, 28672, 80, 64, 8, 128, 128256, 131072, 1e-5, 5e5, false},
+        Shape{"llama3.2-1b", 2048, 8192, 16, 32, 8, 64, 128256, 131072, 1e-5, 5e5, true},
+        Shape{"llama3.2-3b", 3072, 8192, 28, 24, 8, 128, 128256, 131072, 1e-5, 5e5, true}}) {
+    expect_shape(shape);
+  }
+  EXPECT_EQ(model_of("llama3-8b").rope_scaling, RopeScaling{});
+  EXPECT_EQ(model_of("llama3.1-8b").rope_scaling, (RopeScaling{"llama3", 8, 1, 4, 8192}));
+  EXPECT_EQ(model_of("llama3.2-3b").rope_scaling, (RopeScaling{"llama3", 32, 1, 4, 8192}));
+  EXPECT_EQ(model_of("llama3-8b").bos_token_id, 128000);
+}
+
+TEST(Presets, AreTheFilesOfTheRepository) {
+  EXPECT_EQ(presets().size(), 17u);
+  for (const Preset& preset : presets()) {
+    std::ifstream file(std::string(RT_SOURCE_DIR "/configs/models/") + std::string(preset.name) +
+                       ".json");
+    std::ostringstream text;
+    text << file.rdbuf();
+    EXPECT_EQ(text.str(), preset.json) << preset.name;
+  }
+}
+
+TEST(Presets, WithoutOneTheShapeIs7b) {
+  const ModelConfig bare = resolve_config(Command::kTrain, {}).config.llama;
+  EXPECT_EQ(bare.hidden_size, model_of("7b").hidden_size);
+  EXPECT_EQ(bare.num_hidden_layers, model_of("7b").num_hidden_layers);
+  EXPECT_EQ(bare.rms_norm_eps, model_of("7b").rms_norm_eps);
+}
+
+TEST(Presets, UnknownOnesAreListed) {
+  const std::string text = error_text([] { model_of("7B"); });
+  EXPECT_NE(text.find("load_llama_config '7B' is neither a preset (13b, 1b, 200m, "),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("; did you mean '"), std::string::npos) << text;
+}
+
+class ModelFileTest : public ::testing::Test {
+ protected:
+  std::string write(const std::string& text) {
+    const std::string path = directory_ / "config.json";
+    std::ofstream(path) << text;
+    return path;
+  }
+  TemporaryDirectory directory_;
+};
+
+TEST_F(ModelFileTest, ReadsHuggingFaceFilesOldAndNew) {
+  const char* shape = R"("model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "head_dim": null, "hidden_act": "silu", "attention_bias": false,
+      "max_position_embeddings": 256, "eos_token_id": [2, 7], "architectures": ["X"],
+      "torch_dtype": "bfloat16", "attention_dropout": 0.0)";
+  const std::string scaling = R"({"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0,
+      "original_max_position_embeddings": 64, "rope_type": "llama3")";
+  const ModelConfig old = read_model_config(write(
+      std::string("{") + shape + R"(, "rope_theta": 5e5, "rope_scaling": )" + scaling + "}}"));
+  EXPECT_EQ(old.hidden_size, 64);
+  EXPECT_EQ(old.kv_heads(), 2);
+  EXPECT_EQ(old.head_size(), 16);
+  EXPECT_EQ(old.max_sequence_length, 256);
+  EXPECT_EQ(old.eos_token_id, 2);
+  EXPECT_EQ(old.rope_theta, 5e5);
+  EXPECT_EQ(old.rope_scaling, (RopeScaling{"llama3", 4, 1, 2, 64}));
+  const ModelConfig recent =
+      read_model_config(write(std::string("{") + shape + R"(, "rope_parameters": )" + scaling +
+                              R"(, "rope_theta": 5e5}})"));
+  EXPECT_EQ(recent.rope_theta, 5e5);
+  EXPECT_EQ(recent.rope_scaling, old.rope_scaling);
+}
+
+TEST_F(ModelFileTest, RefusesWhatChangesTheMathematics) {
+  for (const auto& [text, message] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"model_type": "mistral"})", "model_type \"mistral\" is not supported; only "},
+           {R"({"model_type": "llama", "attention_bias": true})", "attention_bias true is not"},
+           {R"({"model_type": "llama", "hidden_act": "gelu"})", "hidden_act \"gelu\" is not"},
+           {R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})",
+            "rope_scaling.rope_type 'yarn' is not one of"},
+           {R"({"hiden_size": 3})", "unknown model key 'hiden_size'; did you mean 'hidden_size'?"},
+           {R"({"hidden_size": "3"})", "hidden_size takes a whole number, got \"3\""},
+           {R"([1])", "the file holds no JSON object"},
+           {"{\n \"hidden_size\": }", "parse error at line 2, column 17"},
+       }) {
+    const std::string path = write(text);
+    const std::string error = error_text([&] { read_model_config(path); });
+    EXPECT_NE(error.find(message), std::string::npos) << error;
+    EXPECT_NE(error.find("while reading " + path), std::string::npos) << error;
+  }
+}
+
+TEST_F(ModelFileTest, CountsAsAPreset) {
+  const std::string path =
+      write(R"({"model_type": "llama", "hidden_size": 64, "mlp_rank": 3, "use_cache": true})");
+  const auto [config, report] =
+      resolve_config(Command::kTrain, {{{"load_llama_config", "json::" + path}}, {}});
+  EXPECT_EQ(config.llama.hidden_size, 64);
+  EXPECT_EQ(report.sources.at("llama.hidden_size"), "json::" + path);
+  ASSERT_EQ(report.notices.size(), 1u);
+  EXPECT_EQ(report.notices[0], "json::" + path + ": keys not used: mlp_rank");
+}
+
+TEST_F(ModelFileTest, OfACheckpointCountsWhereNoPresetIsNamed) {
+  write(R"({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 3})");
+  const std::string checkpoint = "params::" + directory_.path().string();
+  const auto alone = resolve_config(
+      Command::kTrain, {{{"load_checkpoint", checkpoint}, {"llama.num_hidden_layers", "5"}}, {}});
+  EXPECT_EQ(alone.config.llama.hidden_size, 64);
+  EXPECT_EQ(alone.config.llama.num_hidden_layers, 5);
+  EXPECT_EQ(alone.report.sources.at("llama.hidden_size"),
+            "checkpoint " + directory_.path().string());
+  const auto with_preset = resolve_config(
+      Command::kTrain, {{{"load_checkpoint", checkpoint}, {"load_llama_config", "1b"}}, {}});
+  EXPECT_EQ(with_preset.config.llama.hidden_size, 2048);
+}
+
+}  // namespace
+}  // namespace ringtrain
