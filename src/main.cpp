@@ -1,3 +1,3 @@
-int main() {
-  return 0;
-}
+#include "ringtrain/cli/commands.h"
+
+int main(int argc, char** argv) { return ringtrain::run_program(argc, argv); }

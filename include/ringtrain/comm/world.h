@@ -58,8 +58,12 @@ class World {
 /// Errors: DeviceError if threads are not granted; those of `check_launch`.
 std::unique_ptr<World> initialise_world(int* argc, char*** argv);
 
-/// Compares the ranks MPI sees with those the launcher says it started (OMPI_COMM_WORLD_SIZE,
-/// PMI_SIZE, SLURM_NTASKS; the first that is set counts, so mpirun inside a Slurm job is right).
+/// How many ranks the launcher says it started (OMPI_COMM_WORLD_SIZE, PMI_SIZE, SLURM_NTASKS; the
+/// first that is set counts, so mpirun inside a Slurm job is right); 1 without a launcher. Known
+/// before MPI starts.
+int launched_ranks();
+
+/// Compares the ranks MPI sees with launched_ranks().
 /// Errors: InvalidArgument if MPI sees fewer: N singletons, each of which would believe it is the
 /// whole job.
 void check_launch(int world_size);

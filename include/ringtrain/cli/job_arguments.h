@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ringtrain/config/resolve.h"
+
+namespace ringtrain {
+
+/// Reads the arguments of train, eval or verify and resolves and validates the configuration.
+/// --help and --print_config are answered here, with `answer` set to the text for stdout; then
+/// there is nothing to run.
+struct JobArguments {
+  std::optional<std::string> answer;
+  ResolvedConfig resolved;
+};
+
+/// `arguments` are those after the subcommand. Errors: InvalidArgument, IoError (config/resolve.h,
+/// config/validate.h).
+JobArguments parse_job_arguments(Command command, const std::vector<std::string>& arguments);
+
+/// "train", "eval", "verify".
+std::string_view name_of(Command command);
+
+}  // namespace ringtrain

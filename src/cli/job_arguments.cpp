@@ -1,0 +1,104 @@
+#include "ringtrain/cli/job_arguments.h"
+
+#include <fmt/format.h>
+
+#include "ringtrain/cli/argument_parser.h"
+#include "ringtrain/config/validate.h"
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+std::string_view description_of(Command command) {
+  switch (command) {
+    case Command::kTrain:
+      return "Trains a LLaMA model on sequences split over many devices.";
+    case Command::kEval:
+      return "Evaluates a checkpoint on eval_dataset, for eval_steps batches.";
+    case Command::kVerify:
+      return "Compares logits, loss and gradients of a checkpoint with a reference file.";
+  }
+  throw InvalidArgument("no such command");
+}
+
+/// The arguments as they are read; the parser's callbacks fill it.
+struct Reading {
+  CommandLine command_line;
+  bool print_config = false;
+};
+
+void add_table(ArgumentParser& parser, Command command, Reading& reading) {
+  const TrainConfig defaults = default_config(command);
+  for (const Option& option : options()) {
+    if (!option.taken_by(command)) continue;
+    const ArgumentParser::Shown shown{option.group, std::string(kind_name(option)),
+                                      shown_value(option, defaults)};
+    const std::string name = option.name;
+    const auto assign = [&reading, name](const std::string& text) {
+      reading.command_line.assignments.push_back({name, text});
+    };
+    std::string help = option.help;
+    if (!option.choices.empty()) {
+      help += fmt::format(": {}", fmt::join(option.choices, " | "));
+    }
+    if (kind_name(option) == "BOOL") {
+      parser.add_flag(name, help, shown, [assign](bool value) { assign(value ? "1" : "0"); });
+    } else {
+      parser.add_option(name, help, shown, assign);
+    }
+  }
+}
+
+void check_data(Command command, const TrainConfig& config) {
+  if (command == Command::kTrain) {
+    validate_dataset("train_dataset", config.train_dataset, config.llama);
+  }
+  if (command == Command::kEval || (command == Command::kTrain && config.eval_steps > 0)) {
+    validate_dataset("eval_dataset", config.eval_dataset, config.llama);
+  }
+}
+
+}  // namespace
+
+std::string_view name_of(Command command) {
+  switch (command) {
+    case Command::kTrain:
+      return "train";
+    case Command::kEval:
+      return "eval";
+    case Command::kVerify:
+      return "verify";
+  }
+  throw InvalidArgument("no such command");
+}
+
+JobArguments parse_job_arguments(Command command, const std::vector<std::string>& arguments) {
+  Reading reading;
+  ArgumentParser parser(fmt::format("ringtrain {}", name_of(command)),
+                        std::string(description_of(command)));
+  const std::string group = "Configuration";
+  parser.add_option(
+      "config", "JSON file with any of these options, nested or dotted; a later one wins",
+      {group, "FILE", ""},
+      [&](const std::string& file) { reading.command_line.config_files.push_back(file); },
+      /*repeatable=*/true);
+  parser.add_flag("print_config", "show every value and where it came from, and stop",
+                  {group, "BOOL", ""}, [&](bool value) { reading.print_config = value; });
+  add_table(parser, command, reading);
+  JobArguments job;
+  if (!parser.parse(arguments)) {
+    job.answer = parser.help();
+    return job;
+  }
+  job.resolved = resolve_config(command, reading.command_line);
+  const auto& [config, report] = job.resolved;
+  if (reading.print_config) {
+    job.answer = describe_config(command, config, report);
+    return job;
+  }
+  validate_config(command, config);
+  check_data(command, config);
+  return job;
+}
+
+}  // namespace ringtrain
