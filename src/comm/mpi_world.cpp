@@ -46,7 +46,13 @@ MpiWorld::MpiWorld(MPI_Comm comm, Role role) : comm_(comm), role_(role) {
 }
 
 MpiWorld::~MpiWorld() {
-  if (std::uncaught_exceptions() > 0 || !mpi_is_running()) return;  // peers may not answer
+  if (std::uncaught_exceptions() > 0 || !mpi_is_running()) {  // peers may not answer
+    // MPI uses the messages under way until the process ends; moving a container leaves its
+    // elements where they are.
+    new auto(std::move(outgoing_));
+    new auto(std::move(incoming_));
+    return;
+  }
   for (auto& [to, message] : outgoing_) {
     int done = 1;
     MPI_Test(&message.request, &done, MPI_STATUS_IGNORE);
