@@ -20,7 +20,6 @@ constexpr const char* kPrefix = "step-";
 constexpr const char* kTemporary = ".tmp";
 constexpr const char* kLatest = "latest";
 constexpr const char* kMilestone = "milestone";
-constexpr const char* kFolderOfRun = "checkpoints";
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
@@ -86,7 +85,7 @@ void remove_earlier_rolling(const fs::path& folder, std::int64_t newest) {
 std::string candidates_at(const fs::path& path) {
   if (is_there(path / kTrainStateFolder)) return path.string() + "\n";
   std::vector<fs::path> saves = list_checkpoints(path);
-  if (saves.empty()) saves = list_checkpoints(path / kFolderOfRun);
+  if (saves.empty()) saves = list_checkpoints(path / kCheckpointFolder);
   std::string joined;
   for (const fs::path& save : saves) joined += save.string() + "\n";
   return joined;

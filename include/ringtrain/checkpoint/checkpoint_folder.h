@@ -11,14 +11,17 @@
 
 /// The checkpoints of a run:
 ///
-///   checkpoints/step-00000100/   one save: whatever the trainer writes into it; a Hugging Face
+///   checkpoint/step-00000100/   one save: whatever the trainer writes into it; a Hugging Face
 ///                                directory, and below it the train state in train_state/
-///   checkpoints/step-00000200/milestone   marks a save that is kept for good
-///   checkpoints/latest           the name of the newest complete save
+///   checkpoint/step-00000200/milestone   marks a save that is kept for good
+///   checkpoint/latest           the name of the newest complete save
 ///
 /// A save is complete when its directory has its name: until then it is step-00000100.tmp.
 namespace ringtrain {
 
+/// Inside a run's output directory.
+inline constexpr const char* kCheckpointFolder = "checkpoint";
+/// Inside a save.
 inline constexpr const char* kTrainStateFolder = "train_state";
 
 /// "step-00000100".

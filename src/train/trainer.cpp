@@ -1,0 +1,365 @@
+#include "ringtrain/train/trainer.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "ringtrain/checkpoint/agreement.h"
+#include "ringtrain/checkpoint/file.h"
+#include "ringtrain/comm/watchdog.h"
+#include "ringtrain/config/validate.h"
+#include "ringtrain/core/error.h"
+#include "ringtrain/core/log.h"
+#include "ringtrain/parallel/banner.h"
+#include "ringtrain/train/console.h"
+#include "ringtrain/train/flops.h"
+#include "ringtrain/train/metrics.h"
+#include "ringtrain/train/run_checkpoints.h"
+#include "ringtrain/train/run_data.h"
+#include "ringtrain/train/runtime.h"
+#include "ringtrain/train/signals.h"
+#include "ringtrain/train/throughput.h"
+
+namespace ringtrain {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kThroughputWindow = 10;  // log intervals
+
+fs::path run_directory_of(const LoggerConfig& logger) {
+  return fs::path(logger.output_dir) / logger.experiment_id;
+}
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+}  // namespace
+
+class Trainer::Impl {
+ public:
+  Impl(World& world, TrainConfig config, ConfigReport report)
+      : world_(world),
+        config_(std::move(config)),
+        report_(std::move(report)),
+        run_directory_(run_directory_of(config_.logger)),
+        log_(world.rank(), world.size(), config_.log_all_worker),
+        throughput_(kThroughputWindow) {}
+
+  void set_up();
+  int run();
+
+ private:
+  bool is_first_rank() const { return world_.rank() == 0; }
+  bool evaluates() const { return config_.eval_steps > 0; }
+  std::int64_t accumulate() const { return config_.optimizer.accumulate_gradient_steps; }
+  std::int64_t tokens_per_step() const {
+    const JsonDatasetConfig& data = config_.train_dataset.json_dataset;
+    return data.batch_size * data.seq_length;
+  }
+
+  void make_run_directory(const std::string& resolved_config);
+  void restore_or_initialise();
+  void open_data();
+  void print_banner();
+  void train_step(const LocalBatch& batch);
+  struct Evaluation {
+    double loss, accuracy;
+  };
+  Evaluation evaluate();
+  void report(const LocalBatch& batch, double learning_rate);
+  void save(SaveKind kind, bool with_state);
+  void save_if_due();
+  bool should_stop();
+  int stop();
+
+  World& world_;
+  TrainConfig config_;
+  ConfigReport report_;
+  fs::path run_directory_;
+  Log log_;
+  Throughput throughput_;
+
+  std::optional<RunCheckpoints> checkpoints_;
+  std::optional<Runtime> runtime_;
+  std::optional<Engine> engine_;
+  std::optional<Watchdog> watchdog_;
+  std::optional<MetricsWriter> metrics_;
+  std::optional<Console> console_;  // rank 0, or every rank with log_all_worker
+  std::optional<StopSignals> signals_;
+  std::unique_ptr<BatchFeeder> train_data_;
+  std::unique_ptr<BatchFeeder> eval_data_;
+
+  std::int64_t step_ = 0;   // micro-batches done
+  double denominator_ = 0;  // of the micro-batches since the last update
+  RunPosition position_;    // at the last update
+  std::string eval_data_state_;
+  Clock::time_point interval_begin_;
+  std::int64_t interval_step_ = 0;
+};
+
+Trainer::Trainer(World& world, TrainConfig config, ConfigReport report)
+    : impl_(std::make_unique<Impl>(world, std::move(config), std::move(report))) {}
+Trainer::~Trainer() = default;
+void Trainer::set_up() {
+  impl_->set_up();
+}
+int Trainer::run() {
+  return impl_->run();
+}
+
+void Trainer::Impl::set_up() {
+  signals_.emplace();
+  const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
+  const FittedTokenizer fitted = fit_tokenizer(
+      world_, config_.tokenizer, source.kind != CheckpointSource::Kind::kNone, config_.llama);
+  if (!fitted.notice.empty()) {
+    report_.notices.push_back(fitted.notice);
+    report_.sources["llama.vocab_size"] = "tokenizer";
+  }
+  const std::string resolved = config_to_json(Command::kTrain, config_, report_);
+  make_run_directory(resolved);
+  checkpoints_.emplace(world_, config_, resolved, run_directory_);
+
+  runtime_.emplace(world_, config_);
+  const EngineJobs jobs{.train = true, .evaluate = evaluates()};
+  runtime_->allocate([&](Context& meta) { Engine(meta, config_, jobs).rehearse(); });
+  engine_.emplace(runtime_->context(), config_, jobs);
+  watchdog_.emplace(world_, config_.timeout_s);
+  const Mesh& mesh = runtime_->mesh();
+  for (Communicator* group : {mesh.ring.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
+    watchdog_->watch(*group);
+  }
+  print_banner();
+  restore_or_initialise();
+
+  train_data_ = start_feeder(world_, "train_dataset", config_.train_dataset, config_,
+                             fitted.tokenizer, mesh.shape, position_.data_state);
+  if (evaluates()) {
+    eval_data_ = start_feeder(world_, "eval_dataset", config_.eval_dataset, config_,
+                              fitted.tokenizer, mesh.shape, position_.eval_data_state);
+  }
+  if (is_first_rank()) {
+    metrics_.emplace(run_directory_ / "metrics.jsonl", step_);
+    console_.emplace(stdout, isatty(STDOUT_FILENO) == 1, config_.total_steps);
+  } else if (config_.log_all_worker) {
+    metrics_.emplace(run_directory_ / fmt::format("metrics.rank-{}.jsonl", world_.rank()), step_);
+  }
+}
+
+void Trainer::Impl::make_run_directory(const std::string& resolved_config) {
+  agree(world_, [&] {
+    if (!is_first_rank()) return;
+    std::error_code error;
+    fs::create_directories(run_directory_, error);
+    if (error) {
+      throw IoError(
+          fmt::format("logger.output_dir {}: {}", run_directory_.string(), error.message()));
+    }
+    replace_text(run_directory_ / "config.resolved.json", resolved_config);
+  });
+}
+
+void Trainer::Impl::print_banner() {
+  const std::vector<RankPlace> places = gather_places(world_, runtime_->device());
+  log_.info(mesh_banner(places, runtime_->mesh().shape, config_.mesh_order));
+  for (const std::string& notice : report_.notices) log_.info(notice);
+  const ModelConfig& model = config_.llama;
+  log_.info(fmt::format(
+      "model: {} parameters, {} layers of {}, {} heads ({} key/value) of {}, vocabulary {}\n"
+      "batch: {} sequences of {} tokens, {} micro-batches an update; {}; sp_layout {}, packing {}, "
+      "loss_reduction {}\n"
+      "attention {}; kernels: {}\n"
+      "memory of rank 0 on {}:\n{}",
+      count_parameters(model).total, model.num_hidden_layers, model.hidden_size,
+      model.num_attention_heads, model.kv_heads(), model.head_size(), model.vocab_size,
+      config_.train_dataset.json_dataset.batch_size, config_.train_dataset.json_dataset.seq_length,
+      accumulate(), config_.dtype, config_.sp_layout, config_.packing, config_.loss_reduction,
+      model.attention_type, runtime_->context().ops.description(), runtime_->device().name(),
+      runtime_->memory_table()));
+}
+
+void Trainer::Impl::restore_or_initialise() {
+  Context& context = runtime_->context();
+  const auto warn = [&](const std::string& text) { log_.warning(text); };
+  const auto state = checkpoints_->find(warn);
+  const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
+  const bool parameters_only =
+      state && source.kind == CheckpointSource::Kind::kTrainStateParams &&
+      !(config_.autoresume && state->string().starts_with(run_directory_.string()));
+  if (parameters_only) {
+    agree(world_, [&] { checkpoints_->restore_parameters(*state, true, *engine_, context); });
+    log_.info("parameters of " + state->string());
+  } else if (state) {
+    agree(world_, [&] { position_ = checkpoints_->restore(*state, *engine_, context); });
+    step_ = position_.step;
+    eval_data_state_ = position_.eval_data_state;
+    log_.info(fmt::format("continuing at step {} of {}", step_, state->string()));
+  } else if (source.kind == CheckpointSource::Kind::kParams) {
+    agree(world_, [&] { checkpoints_->restore_parameters(source.path, false, *engine_, context); });
+    log_.info("parameters of " + source.path);
+  } else {
+    engine_->parameters().initialise(static_cast<std::uint64_t>(config_.seed),
+                                     config_.llama.initializer_range);
+    if (config_.autoresume) log_.info("autoresume: no checkpoint yet, starting from step 0");
+  }
+  if (!config_.load_dataset_state.empty() && position_.data_state.empty()) {
+    position_.data_state = world_.broadcast(
+        is_first_rank() ? load_dataset_state(config_.load_dataset_state) : std::string());
+  }
+}
+
+int Trainer::Impl::run() {
+  if (config_.save_model_freq > 0 && step_ < config_.total_steps) {
+    save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
+  }
+  interval_begin_ = Clock::now();
+  interval_step_ = step_;
+  while (step_ < config_.total_steps) {
+    watchdog_->progress(step_, "waiting for data");
+    const LocalBatch batch = train_data_->next();
+    const double learning_rate = engine_->optimizer().learning_rate();
+    watchdog_->progress(step_, "forward and backward");
+    train_step(batch);
+    if (step_ % config_.log_freq == 0) report(batch, learning_rate);
+    ++step_;
+    save_if_due();
+    if (console_) console_->show_progress(step_, throughput_.seconds_per_step());
+    if (should_stop()) return stop();
+  }
+  if (config_.save_model_freq > 0) {
+    save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
+  }
+  train_data_.reset();
+  eval_data_.reset();
+  watchdog_->shutdown();
+  return static_cast<int>(ExitCode::kOk);
+}
+
+void Trainer::Impl::train_step(const LocalBatch& batch) {
+  engine_->zero_totals();
+  engine_->train(batch);
+  denominator_ += batch.denominator;
+  if ((step_ + 1) % accumulate() != 0) return;
+  // Without a valid token there is nothing to divide: the gradients are zero.
+  engine_->update(denominator_ > 0 ? denominator_ : 1.0);
+  denominator_ = 0;
+  ++position_.num_updates;
+  position_.step = step_ + 1;
+  position_.data_state = batch.state_after;
+  position_.eval_data_state = eval_data_state_;
+}
+
+Trainer::Impl::Evaluation Trainer::Impl::evaluate() {
+  engine_->zero_totals();
+  double denominator = 0;
+  for (std::int64_t i = 0; i < config_.eval_steps; ++i) {
+    watchdog_->progress(step_, "evaluation");
+    const LocalBatch batch = eval_data_->next();
+    engine_->evaluate(batch);
+    denominator += batch.denominator;
+    eval_data_state_ = batch.state_after;
+  }
+  const Engine::Totals totals = engine_->read_totals();
+  denominator = denominator > 0 ? denominator : 1.0;
+  return {totals.loss / denominator, totals.correct / denominator};
+}
+
+void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
+  const Engine::Totals totals = engine_->read_totals();
+  const double denominator = batch.denominator > 0 ? batch.denominator : 1.0;
+  StepReport line;
+  line.step = step_;
+  line.total_steps = config_.total_steps;
+  line.loss = totals.loss / denominator;
+  line.accuracy = totals.correct / denominator;
+  line.learning_rate = learning_rate;
+  line.gradient_norm = engine_->read_gradient_norm();
+  const double param_norm = engine_->read_param_norm();
+
+  const auto now = Clock::now();  // the device is idle: the norms have been read
+  const std::int64_t steps = step_ + 1 - interval_step_;
+  throughput_.add(steps, steps * tokens_per_step(), seconds_between(interval_begin_, now));
+  const auto data = nlohmann::json::parse(batch.metrics);
+  line.tokens_per_s = throughput_.tokens_per_s();
+  const double flops_per_s =
+      line.tokens_per_s / world_.size() *
+      model_flops_per_token(config_.llama, data.at("attended_keys").get<double>());
+  line.model_tflops = flops_per_s * 1e-12;
+  if (const double peak = runtime_->device().peak_flops(); peak > 0) line.mfu = flops_per_s / peak;
+  line.memory_bytes = runtime_->context().arena.peak();
+
+  if (evaluates()) {
+    const Evaluation evaluation = evaluate();
+    line.eval_loss = evaluation.loss;
+    line.eval_accuracy = evaluation.accuracy;
+  }
+  interval_begin_ = Clock::now();  // evaluation is no training time
+  interval_step_ = step_ + 1;
+
+  if (metrics_) {
+    MetricsRecord record(step_);
+    record.add("loss", line.loss);
+    record.add("accuracy", line.accuracy);
+    record.add("learning_rate", line.learning_rate);
+    record.add("gradient_norm", line.gradient_norm);
+    record.add("param_norm", param_norm);
+    record.add_object(batch.metrics);
+    record.add("tokens_per_s", line.tokens_per_s);
+    record.add("model_tflops", line.model_tflops);
+    if (line.mfu) record.add("mfu", *line.mfu);
+    record.add("memory_bytes", static_cast<std::int64_t>(line.memory_bytes));
+    if (line.eval_loss) record.add("eval_loss", *line.eval_loss);
+    if (line.eval_accuracy) record.add("eval_accuracy", *line.eval_accuracy);
+    metrics_->write(record);
+  }
+  if (console_) console_->print_line(format_step(line));
+  if (!std::isfinite(line.loss)) {
+    log_.warning(fmt::format("the loss of step {} is not a finite number", step_));
+  }
+}
+
+void Trainer::Impl::save(SaveKind kind, bool with_state) {
+  watchdog_->progress(step_, "saving");
+  checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
+}
+
+void Trainer::Impl::save_if_due() {
+  const auto is_due = [&](std::int64_t frequency) {
+    return frequency > 0 && step_ % frequency == 0;
+  };
+  const bool with_state = config_.checkpointer.save_optimizer_state;
+  if (is_due(config_.save_milestone_freq)) {
+    save(SaveKind::kMilestone, with_state);
+  } else if (is_due(config_.save_model_freq)) {
+    save(SaveKind::kRolling, with_state);
+  }
+}
+
+bool Trainer::Impl::should_stop() {
+  return world_.any(signals_->received() != 0);
+}
+
+int Trainer::Impl::stop() {
+  save(SaveKind::kRolling, /*with_state=*/true);
+  if (console_) {
+    console_->print_line(fmt::format("stopped by {}: step {} is saved in {}",
+                                     StopSignals::name_of(signals_->received()), position_.step,
+                                     run_directory_.string()));
+  }
+  train_data_.reset();
+  eval_data_.reset();
+  watchdog_->shutdown();
+  return static_cast<int>(ExitCode::kStoppedBySignal);
+}
+
+}  // namespace ringtrain
