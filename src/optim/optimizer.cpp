@@ -95,7 +95,7 @@ void Optimizer::sum_of_squares(const ShardFamily& values, Tensor sums, Stream& s
 }
 
 double Optimizer::learning_rate() const {
-  return ringtrain::learning_rate(config_, num_updates_);
+  return fixed_rate_ ? *fixed_rate_ : ringtrain::learning_rate(config_, num_updates_);
 }
 
 double Optimizer::decay_of_step(double rate) const {

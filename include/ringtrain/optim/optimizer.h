@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "ringtrain/config/train_config.h"
@@ -41,6 +42,8 @@ class Optimizer {
 
   /// Rate that the next update will use.
   double learning_rate() const;
+  /// Replaces the schedule for all updates from now on.
+  void fix_learning_rate(double rate) { fixed_rate_ = rate; }
   std::int64_t num_updates() const { return num_updates_; }
 
   /// For checkpoints: the moments "m" and "v"; a restored optimizer also gets its counter back.
@@ -75,6 +78,7 @@ class Optimizer {
   Tensor clip_;
   Tensor parameter_norm_;
   std::int64_t num_updates_ = 0;
+  std::optional<double> fixed_rate_;
 };
 
 }  // namespace ringtrain

@@ -1,0 +1,34 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "ringtrain/cli/commands.h"
+#include "ringtrain/comm/world.h"
+#include "ringtrain/train/console.h"
+#include "ringtrain/train/evaluator.h"
+
+namespace ringtrain {
+namespace {
+
+int evaluate(World& world, const TrainConfig& config, const ConfigReport&) {
+  const bool shows_bar = world.rank() == 0 && isatty(STDOUT_FILENO) == 1;
+  Console console(stdout, shows_bar, config.eval_steps);
+  const EvaluationResult result = evaluate_checkpoint(
+      world, config, [&](std::int64_t done) { console.show_progress(done, 0); });
+  if (world.rank() == 0) {
+    console.print_line(
+        fmt::format("eval_loss {:.6f}  eval_accuracy {:.6f}  perplexity {:.4f}  tokens {}",
+                    result.loss, result.accuracy, std::exp(result.loss), result.tokens));
+  }
+  return 0;
+}
+
+}  // namespace
+
+int eval_command(const Invocation& invocation) {
+  return run_command(Command::kEval, invocation, evaluate);
+}
+
+}  // namespace ringtrain
