@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstdio>
 
-#include "ringtrain/cli/commands.h"
 #include "ringtrain/comm/world.h"
 #include "ringtrain/train/console.h"
 #include "ringtrain/train/evaluator.h"
+#include "subcommands.h"
 
 namespace ringtrain {
 namespace {

@@ -1,10 +1,18 @@
 #include "subcommands.h"
 
+#include <array>
+
 namespace ringtrain {
 
 std::span<const Subcommand> subcommands() {
-  static const std::vector<Subcommand> table{};
-  return table;
+  static constexpr std::array kTable{
+      Subcommand{"train", "trains a model", train_command},
+      Subcommand{"eval", "prints the loss of a checkpoint on evaluation data", eval_command},
+      Subcommand{"verify",
+                 "compares a checkpoint's logits, gradients and training with a reference",
+                 verify_command},
+  };
+  return kTable;
 }
 
 }  // namespace ringtrain

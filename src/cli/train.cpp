@@ -1,6 +1,6 @@
-#include "ringtrain/cli/commands.h"
 #include "ringtrain/comm/job.h"
 #include "ringtrain/train/trainer.h"
+#include "subcommands.h"
 
 namespace ringtrain {
 

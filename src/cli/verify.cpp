@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include "ringtrain/cli/commands.h"
 #include "ringtrain/comm/world.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/train/reference_check.h"
+#include "subcommands.h"
 
 namespace ringtrain {
 namespace {

@@ -17,6 +17,7 @@
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/core/log.h"
+#include "ringtrain/data/dataset_state.h"
 #include "ringtrain/parallel/banner.h"
 #include "ringtrain/train/console.h"
 #include "ringtrain/train/flops.h"
