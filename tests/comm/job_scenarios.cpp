@@ -42,7 +42,7 @@ int stand_still(World& world, const std::function<void()>& stop) {
 
 /// Rank 1 takes longer than the timeout to end; the others are done before.
 int end_late(World& world) {
-  Watchdog watchdog(world, 1);
+  Watchdog watchdog(world, 2);
   if (world.rank() == 1) {
     for (int i = 0; i < 30; ++i) {
       watchdog.progress(i, "save");
