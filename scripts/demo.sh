@@ -16,12 +16,12 @@ scripts/build.sh --target ringtrain
 say "Text to jsonl (demo/data)"
 rm -rf demo
 mkdir -p demo
-python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out demo/data
+python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out demo/data --name shakespeare
 
 say "Tokenizer"
 build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" \
   --text "Before we proceed any further, hear me speak."
-build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" --file demo/data/train.jsonl
+build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" --input demo/data/shakespeare_train.jsonl
 
 # Open MPI refuses to run as root, as containers do, unless told so.
 if [ "$(id -u)" -eq 0 ]; then
