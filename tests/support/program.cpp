@@ -1,0 +1,78 @@
+#include "support/program.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "support/temporary_directory.h"
+
+namespace ringtrain {
+namespace {
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// In the child process: does not return.
+void execute(const std::vector<std::string>& command, const std::string& out,
+             const std::string& err) {
+  if (std::freopen("/dev/null", "r", stdin) == nullptr ||
+      std::freopen(out.c_str(), "w", stdout) == nullptr ||
+      std::freopen(err.c_str(), "w", stderr) == nullptr) {
+    _exit(127);
+  }
+  setenv("OMP_NUM_THREADS", "1", 1);
+  setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);  // more ranks than cores
+  std::vector<char*> arguments;
+  for (const std::string& argument : command) {
+    arguments.push_back(const_cast<char*>(argument.c_str()));
+  }
+  arguments.push_back(nullptr);
+  execvp(arguments[0], arguments.data());
+  _exit(127);
+}
+
+}  // namespace
+
+ProgramResult run_process(const std::vector<std::string>& command) {
+  const TemporaryDirectory directory;
+  const std::string out = (directory / "stdout").string();
+  const std::string err = (directory / "stderr").string();
+  const pid_t child = fork();
+  if (child == 0) execute(command, out, err);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  ProgramResult result;
+  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.output = read_file(out);
+  result.errors = read_file(err);
+  return result;
+}
+
+std::vector<std::string> command_on_ranks(int ranks, const std::vector<std::string>& arguments) {
+  std::vector<std::string> command;
+  if (ranks > 1) {
+    command = {"mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",
+               "-n",     std::to_string(ranks)};
+  }
+  command.push_back(RT_PROGRAM);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+ProgramResult run_program(const std::vector<std::string>& arguments) {
+  return run_process(command_on_ranks(1, arguments));
+}
+
+ProgramResult run_program_on_ranks(int ranks, const std::vector<std::string>& arguments) {
+  return run_process(command_on_ranks(ranks, arguments));
+}
+
+}  // namespace ringtrain
