@@ -70,7 +70,10 @@ TEST_P(RmsNormTest, MatchesOracle) {
   EXPECT_TRUE(matches(actual.dx, expected.dx, 5e-7));
   EXPECT_TRUE(matches(actual.dweight, expected.dweight, 5e-7, rival.dweight));
   if (is_bf16()) {
-    EXPECT_TRUE(close_l2(actual.dweight, rival.dweight, {.relative = 1e-3}));
+    // Near enough to tell apart who casts before the product from who does not: they disagree in
+    // many an element by 2^-8, and casting alike in one of 2^16.
+    EXPECT_TRUE(close_l2(actual.out, rounded(rival.out, dtype()), {.relative = 2e-4}));
+    EXPECT_TRUE(close_l2(actual.dweight, rival.dweight, {.relative = 2e-4}));
   }
 }
 
