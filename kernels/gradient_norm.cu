@@ -53,7 +53,8 @@ __global__ void __launch_bounds__(kThreads)
   sum = block_reduce<kThreads>(sum, scratch, Sum{});
   if (threadIdx.x != 0) return;
   const double norm = sqrt(sum) * args.scale;
-  const double clip = norm > args.max_norm ? args.max_norm / norm : 1.0;
+  // Written so that a NaN norm gives a NaN factor.
+  const double clip = norm <= args.max_norm ? 1.0 : args.max_norm / norm;
   args.out[0] = static_cast<float>(norm);
   args.out[1] = static_cast<float>(args.scale * clip);
 }

@@ -20,6 +20,21 @@ struct AdamWFactors {
   float learning_rate, eps, weight_decay;
 };
 
+/// The moment b1 m + (1 - b1) x, stored in M and returned before that rounding. For bf16 the
+/// product b1 m is rounded too, since optax multiplies before it widens.
+template <typename M>
+__device__ float updated_moment(M& m, float b1, float one_minus_b1, float x) {
+  const float moment = to_float(from_float<M>(b1 * to_float(m))) + one_minus_b1 * x;
+  m = from_float<M>(moment);
+  return moment;
+}
+
+/// b1 as it multiplies a moment of this type.
+float moment_decay(double b1, DType m_dtype) {
+  const auto decay = static_cast<float>(b1);
+  return m_dtype == DType::kBFloat16 ? static_cast<float>(bfloat16(decay)) : decay;
+}
+
 template <typename M>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(const __grid_constant__ AdamWArgs args, const __grid_constant__ AdamWFactors f) {
@@ -30,17 +45,16 @@ __global__ void __launch_bounds__(kThreads)
        i += stride) {
     const float grad = args.grad[i] * factor;
     const float param = args.param[i];
-    const float new_m = f.b1 * to_float(m[i]) + f.one_minus_b1 * grad;
+    const float new_m = updated_moment(m[i], f.b1, f.one_minus_b1, grad);
     const float new_v = f.b2 * args.v[i] + f.one_minus_b2 * grad * grad;
     const float update = new_m * f.m_correction / (sqrtf(new_v * f.v_correction) + f.eps);
-    m[i] = from_float<M>(new_m);
     args.v[i] = new_v;
     args.param[i] = param - f.learning_rate * (update + f.weight_decay * param);
   }
 }
 
 struct AdafactorFactors {
-  float decay, one_minus_decay, learning_rate, b1, one_minus_b1, weight_decay;
+  float decay, one_minus_decay, b1, one_minus_b1, weight_decay;
 };
 
 template <typename M>
@@ -52,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t* range = args.ranges + 4 * std::int64_t{blockIdx.x};
   const std::int64_t tensor = range[2];
   const double rms = sqrt(args.param_sums[tensor] / args.param_counts[tensor]);
-  const float rate = f.learning_rate * static_cast<float>(fmax(kSmallestScale, rms));
+  const float rate = static_cast<float>(args.learning_rate * fmax(kSmallestScale, rms));
   M* m = static_cast<M*>(args.m);
   const float factor = args.factor[1];
   const std::int64_t stride = std::int64_t{gridDim.y} * kThreads;
@@ -62,8 +76,7 @@ __global__ void __launch_bounds__(kThreads)
     const float param = args.param[i];
     const float new_v = f.decay * args.v[i] + f.one_minus_decay * (grad * grad + kEps);
     const float update = rate * grad / sqrtf(new_v);
-    const float new_m = f.b1 * to_float(m[i]) + f.one_minus_b1 * update;
-    m[i] = from_float<M>(new_m);
+    const float new_m = updated_moment(m[i], f.b1, f.one_minus_b1, update);
     args.v[i] = new_v;
     args.param[i] = param - (new_m + f.weight_decay * param);
   }
@@ -75,7 +88,7 @@ void launch_adamw(const AdamWArgs& args, cudaStream_t stream) {
   if (args.elements == 0) return;
   const auto steps = static_cast<double>(args.step);
   const AdamWFactors factors{
-      .b1 = static_cast<float>(args.b1),
+      .b1 = moment_decay(args.b1, args.m_dtype),
       .one_minus_b1 = static_cast<float>(1.0 - args.b1),
       .b2 = static_cast<float>(args.b2),
       .one_minus_b2 = static_cast<float>(1.0 - args.b2),
@@ -99,8 +112,7 @@ void launch_adafactor(const AdafactorArgs& args, cudaStream_t stream) {
   const AdafactorFactors factors{
       .decay = static_cast<float>(1.0 - one_minus_decay),
       .one_minus_decay = static_cast<float>(one_minus_decay),
-      .learning_rate = static_cast<float>(args.learning_rate),
-      .b1 = static_cast<float>(args.b1),
+      .b1 = moment_decay(args.b1, args.m_dtype),
       .one_minus_b1 = static_cast<float>(1.0 - args.b1),
       .weight_decay = static_cast<float>(args.weight_decay),
   };

@@ -15,6 +15,12 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kColumnsPerThread = 4;  // dweight sums held in registers by the backward pass
 
+/// What multiplies the weight: cast to the compute type, as LLaMA does.
+template <typename T>
+__device__ float normalised(T x, float rstd) {
+  return to_float(from_float<T>(to_float(x) * rstd));
+}
+
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const __grid_constant__ RmsNormArgs args) {
@@ -32,8 +38,7 @@ __global__ void __launch_bounds__(kThreads)
   const float rstd = 1.0f / sqrtf(squares / static_cast<float>(args.width) + args.eps);
   if (threadIdx.x == 0) args.rstd[row] = rstd;
   for (std::int64_t i = threadIdx.x; i < args.width; i += kThreads) {
-    const float normalised = to_float(from_float<T>(to_float(x[i]) * rstd));
-    out[i] = from_float<T>(normalised * to_float(weight[i]));
+    out[i] = from_float<T>(normalised(x[i], rstd) * to_float(weight[i]));
   }
 }
 
@@ -74,7 +79,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int c = 0; c < kColumnsPerThread; ++c) {
       const std::int64_t i = first + c * kThreads;
-      if (i < args.width) sums[c] += to_float(dout[i]) * (to_float(x[i]) * rstd);
+      if (i < args.width) sums[c] += to_float(dout[i]) * normalised(x[i], rstd);
     }
   }
 #pragma unroll
@@ -89,9 +94,9 @@ __global__ void __launch_bounds__(kThreads)
                                 std::int64_t width) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= width) return;
-  float sum = 0.0f;
-  for (int row = 0; row < partial_rows; ++row) sum += partials[row * width + i];
-  dweight[i] += sum;
+  double sum = 0.0;
+  for (int row = 0; row < partial_rows; ++row) sum += double{partials[row * width + i]};
+  dweight[i] += static_cast<float>(sum);
 }
 
 }  // namespace
@@ -115,8 +120,9 @@ void launch_rms_norm_backward(const RmsNormBackwardArgs& args, cudaStream_t stre
   const auto sum_blocks = static_cast<unsigned>((args.width + kThreads - 1) / kThreads);
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    rms_norm_dx_kernel<T><<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
     rms_norm_dweight_kernel<T><<<dim3(column_blocks, partial_rows), kThreads, 0, stream>>>(args);
+    // Last: dx may be the memory of dout.
+    rms_norm_dx_kernel<T><<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
   });
   rms_norm_dweight_sum_kernel<<<sum_blocks, kThreads, 0, stream>>>(
       args.partials, args.dweight, static_cast<int>(partial_rows), args.width);

@@ -1,12 +1,24 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/tile/reduce.cuh"
+#include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention.h"
 
 /// Which keys the rows of a query tile see, decided for whole key tiles where possible.
 namespace ringtrain::kernels {
+
+inline constexpr int kMaxHeadDim = 256;
+
+/// Errors: InvalidArgument for a head_dim no kernel is compiled for.
+inline void check_head_dim(int head_dim) {
+  if (head_dim > kMaxHeadDim) {
+    throw InvalidArgument("attention: head_dim must be at most 256 on a GPU, got " +
+                          std::to_string(head_dim));
+  }
+}
 
 /// Positions of the rows of one query tile, in shared memory. Rows past the end take the
 /// position of the last row, so that they change nothing for the tile.

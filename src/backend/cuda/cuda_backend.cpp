@@ -66,7 +66,9 @@ class CudaBackend final : public Backend {
     workspace_ = workspace.raw();
   }
   std::string description() const override {
-    return fmt::format("attention: portable, matmul: cuBLASLt {}", CublasLt::version());
+    return fmt::format(
+        "attention: portable mma.sync (bf16), CUDA cores (fp32); matmul: cuBLASLt {}",
+        CublasLt::version());
   }
 
   void fill(Tensor out, double value, Stream& stream) override {

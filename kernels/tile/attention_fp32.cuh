@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "kernels/tile/numeric.cuh"
-
 /// Shared-memory tiles of the attention kernels on the CUDA cores: fp32, rows padded by four
 /// floats so that sixteen neighbouring rows are read as float4 without bank conflicts.
 namespace ringtrain::kernels {
@@ -18,15 +16,15 @@ inline constexpr int kSimtStride = kDim + 4;
 
 /// Loads rows [first, first + kRows) of one head; rows from `rows` on and columns from head_dim
 /// on become zero. `base` is row 0 of the head, `row_stride` elements lie between rows.
-template <int kRows, int kDim, typename T>
-__device__ void load_tile(float* tile, const T* base, std::int64_t row_stride, int first, int rows,
-                          int head_dim) {
+template <int kRows, int kDim>
+__device__ void load_tile(float* tile, const float* base, std::int64_t row_stride, int first,
+                          int rows, int head_dim) {
   for (int i = threadIdx.x; i < kRows * kDim; i += kSimtThreads) {
     const int row = i / kDim;
     const int column = i % kDim;
     const bool inside = first + row < rows && column < head_dim;
     tile[row * kSimtStride<kDim> + column] =
-        inside ? to_float(base[(first + row) * row_stride + column]) : 0.0f;
+        inside ? base[(first + row) * row_stride + column] : 0.0f;
   }
 }
 

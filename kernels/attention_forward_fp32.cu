@@ -1,9 +1,10 @@
-// Attention forward on the CUDA cores. One block per (64 query rows, query head, batch) walks the
-// visible key tiles of 64 with an online softmax; thread (y, x) of a 16 x 16 grid owns the scores
-// of rows 4y .. 4y + 3 and columns x, x + 16, ... and the same rows of the output. Scores live in
-// shared memory one tile at a time. Bound by shared-memory bandwidth (8 float4 reads for 64 FMA).
+// Attention forward in fp32 on the CUDA cores. One block per (64 query rows, query head, batch)
+// walks the visible key tiles of 64 with an online softmax; thread (y, x) of a 16 x 16 grid owns
+// the scores of rows 4y .. 4y + 3 and columns x, x + 16, ... and the same rows of the output.
+// Scores live in shared memory one tile at a time. Bound by shared-memory bandwidth (8 float4 reads
+// for 64 FMA).
+#include "kernels/tile/attention_fp32.cuh"
 #include "kernels/tile/attention_mask.cuh"
-#include "kernels/tile/attention_simt.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention.h"
@@ -18,9 +19,9 @@ constexpr int kScoreStride = kTile + 4;
 template <int kDim>
 constexpr int kSharedFloats = 2 * kTile* kSimtStride<kDim> + kTile* kScoreStride;
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(kSimtThreads)
-    attention_forward_simt_kernel(const __grid_constant__ AttentionForwardArgs args) {
+template <int kDim>
+__global__ void __launch_bounds__(kSimtThreads, 1)
+    attention_forward_fp32_kernel(const __grid_constant__ AttentionForwardArgs args) {
   extern __shared__ float4 shared[];
   __shared__ QueryRows<kTile> rows;
   float* query_tile = reinterpret_cast<float*>(shared);
@@ -59,8 +60,8 @@ __global__ void __launch_bounds__(kSimtThreads)
                       : 0.0f;
     }
   }
-  load_tile<kTile, kDim>(query_tile, static_cast<const T*>(args.query) + query_base, query_stride,
-                         first_query, shape.query_tokens, shape.head_dim);
+  load_tile<kTile, kDim>(query_tile, static_cast<const float*>(args.query) + query_base,
+                         query_stride, first_query, shape.query_tokens, shape.head_dim);
   rows.load(shape, batch, first_query);
 
   for (int first_key = 0; first_key < shape.key_tokens; first_key += kTile) {
@@ -68,8 +69,8 @@ __global__ void __launch_bounds__(kSimtThreads)
     if (rows.ends_before(shape.key_positions[first_key], shape.causal)) break;
     if (rows.begins_after(shape.key_positions[last_key])) continue;
     __syncthreads();  // the last tile's values have been read
-    load_tile<kTile, kDim>(key_value_tile, static_cast<const T*>(args.key) + key_base, key_stride,
-                           first_key, shape.key_tokens, shape.head_dim);
+    load_tile<kTile, kDim>(key_value_tile, static_cast<const float*>(args.key) + key_base,
+                           key_stride, first_key, shape.key_tokens, shape.head_dim);
     __syncthreads();
     float score[kSize][kSize];
     dot_tile<kSize, kDim>(score, query_tile, key_value_tile, kSize * y, x);
@@ -107,8 +108,8 @@ __global__ void __launch_bounds__(kSimtThreads)
       for (int c = 0; c < kDim / kSimtSide; ++c) acc[i][c] *= correction;
     }
     __syncthreads();
-    load_tile<kTile, kDim>(key_value_tile, static_cast<const T*>(args.value) + key_base, key_stride,
-                           first_key, shape.key_tokens, shape.head_dim);
+    load_tile<kTile, kDim>(key_value_tile, static_cast<const float*>(args.value) + key_base,
+                           key_stride, first_key, shape.key_tokens, shape.head_dim);
     __syncthreads();
     accumulate_tile<kSize, kDim, kTile>(acc, weight_tile, kScoreStride, 1, key_value_tile,
                                         kSize * y, 4 * x);
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(kSimtThreads)
       const float value = empty ? 0.0f : acc[i][c] / total;
       const std::int64_t at = query_base + query * query_stride + column;
       if (args.last) {
-        static_cast<T*>(args.out)[at] = from_float<T>(value);
+        static_cast<float*>(args.out)[at] = value;
       } else {
         args.partial[at] = value;
       }
@@ -136,11 +137,11 @@ __global__ void __launch_bounds__(kSimtThreads)
   }
 }
 
-template <typename T, int kDim>
+template <int kDim>
 void launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   const AttentionShape& shape = args.shape;
   constexpr int kBytes = kSharedFloats<kDim> * static_cast<int>(sizeof(float));
-  const auto kernel = attention_forward_simt_kernel<T, kDim>;
+  const auto kernel = attention_forward_fp32_kernel<kDim>;
   RT_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>((shape.query_tokens + kTile - 1) / kTile),
                   static_cast<unsigned>(shape.query_heads), static_cast<unsigned>(shape.batch));
@@ -148,30 +149,19 @@ void launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   RT_CUDA_CHECK(cudaGetLastError());
 }
 
-template <typename T>
-void launch_for_dim(const AttentionForwardArgs& args, cudaStream_t stream) {
-  const AttentionShape& shape = args.shape;
-  if (shape.batch == 0 || shape.query_tokens == 0) return;
-  if (shape.head_dim <= 64) {
-    launch<T, 64>(args, stream);
-  } else if (shape.head_dim <= 128) {
-    launch<T, 128>(args, stream);
-  } else if (shape.head_dim <= 256) {
-    launch<T, 256>(args, stream);
-  } else {
-    throw InvalidArgument("attention: head_dim must be at most 256 on a GPU, got " +
-                          std::to_string(shape.head_dim));
-  }
-}
-
 }  // namespace
 
 void launch_attention_forward_fp32(const AttentionForwardArgs& args, cudaStream_t stream) {
-  launch_for_dim<float>(args, stream);
-}
-
-void launch_attention_forward_bf16(const AttentionForwardArgs& args, cudaStream_t stream) {
-  launch_for_dim<bf16>(args, stream);
+  const AttentionShape& shape = args.shape;
+  if (shape.batch == 0 || shape.query_tokens == 0) return;
+  if (shape.head_dim <= 64) {
+    launch<64>(args, stream);
+  } else if (shape.head_dim <= 128) {
+    launch<128>(args, stream);
+  } else {
+    check_head_dim(shape.head_dim);
+    launch<256>(args, stream);
+  }
 }
 
 }  // namespace ringtrain::kernels

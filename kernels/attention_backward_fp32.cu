@@ -1,9 +1,9 @@
-// Attention backward on the CUDA cores, in two kernels without atomics: one block per (key tile,
-// key/value head, batch) walks the queries of all heads that share it and owns dK and dV; one
+// Attention backward in fp32 on the CUDA cores, in two kernels without atomics: one block per (key
+// tile, key/value head, batch) walks the queries of all heads that share it and owns dK and dV; one
 // block per (query tile, query head, batch) walks the keys and owns dQ. Scores are computed in
 // both. Threads as in the forward kernel. Bound by shared-memory bandwidth.
+#include "kernels/tile/attention_fp32.cuh"
 #include "kernels/tile/attention_mask.cuh"
-#include "kernels/tile/attention_simt.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention.h"
@@ -92,9 +92,9 @@ __device__ void add_rows(float* to, std::int64_t row_stride,
   }
 }
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(kSimtThreads)
-    attention_backward_keys_simt_kernel(const __grid_constant__ AttentionBackwardArgs args) {
+template <int kDim>
+__global__ void __launch_bounds__(kSimtThreads, 1)
+    attention_backward_keys_fp32_kernel(const __grid_constant__ AttentionBackwardArgs args) {
   constexpr int kRows = kTile<kDim>;
   constexpr int kSize = kRows / kSimtSide;
   extern __shared__ float4 shared[];
@@ -109,9 +109,9 @@ __global__ void __launch_bounds__(kSimtThreads)
   const std::int64_t key_stride = std::int64_t{shape.kv_heads} * shape.head_dim;
   const std::int64_t key_base =
       batch * shape.key_tokens * key_stride + std::int64_t{kv_head} * shape.head_dim;
-  load_tile<kRows, kDim>(tiles.key, static_cast<const T*>(args.key) + key_base, key_stride,
+  load_tile<kRows, kDim>(tiles.key, static_cast<const float*>(args.key) + key_base, key_stride,
                          first_key, shape.key_tokens, shape.head_dim);
-  load_tile<kRows, kDim>(tiles.value, static_cast<const T*>(args.value) + key_base, key_stride,
+  load_tile<kRows, kDim>(tiles.value, static_cast<const float*>(args.value) + key_base, key_stride,
                          first_key, shape.key_tokens, shape.head_dim);
   const std::int32_t first_position = shape.key_positions[first_key];
   const std::int32_t last_position =
@@ -132,9 +132,9 @@ __global__ void __launch_bounds__(kSimtThreads)
           batch * shape.query_tokens * query_stride + std::int64_t{head} * shape.head_dim;
       const std::int64_t row_base = (batch * shape.query_heads + head) * shape.query_tokens;
       __syncthreads();  // the last head's tiles have been read
-      load_tile<kRows, kDim>(tiles.query, static_cast<const T*>(args.query) + query_base,
+      load_tile<kRows, kDim>(tiles.query, static_cast<const float*>(args.query) + query_base,
                              query_stride, first_query, shape.query_tokens, shape.head_dim);
-      load_tile<kRows, kDim>(tiles.dout, static_cast<const T*>(args.dout) + query_base,
+      load_tile<kRows, kDim>(tiles.dout, static_cast<const float*>(args.dout) + query_base,
                              query_stride, first_query, shape.query_tokens, shape.head_dim);
       __syncthreads();
       score_tile<kDim>(tiles, rows, shape, args.lse + row_base, args.delta + row_base, first_query,
@@ -152,9 +152,9 @@ __global__ void __launch_bounds__(kSimtThreads)
                  shape.head_dim);
 }
 
-template <typename T, int kDim>
-__global__ void __launch_bounds__(kSimtThreads)
-    attention_backward_queries_simt_kernel(const __grid_constant__ AttentionBackwardArgs args) {
+template <int kDim>
+__global__ void __launch_bounds__(kSimtThreads, 1)
+    attention_backward_queries_fp32_kernel(const __grid_constant__ AttentionBackwardArgs args) {
   constexpr int kRows = kTile<kDim>;
   constexpr int kSize = kRows / kSimtSide;
   extern __shared__ float4 shared[];
@@ -172,10 +172,10 @@ __global__ void __launch_bounds__(kSimtThreads)
   const std::int64_t key_base =
       batch * shape.key_tokens * key_stride + std::int64_t{kv_head} * shape.head_dim;
   const std::int64_t row_base = (batch * shape.query_heads + head) * shape.query_tokens;
-  load_tile<kRows, kDim>(tiles.query, static_cast<const T*>(args.query) + query_base, query_stride,
-                         first_query, shape.query_tokens, shape.head_dim);
-  load_tile<kRows, kDim>(tiles.dout, static_cast<const T*>(args.dout) + query_base, query_stride,
-                         first_query, shape.query_tokens, shape.head_dim);
+  load_tile<kRows, kDim>(tiles.query, static_cast<const float*>(args.query) + query_base,
+                         query_stride, first_query, shape.query_tokens, shape.head_dim);
+  load_tile<kRows, kDim>(tiles.dout, static_cast<const float*>(args.dout) + query_base,
+                         query_stride, first_query, shape.query_tokens, shape.head_dim);
   rows.load(shape, batch, first_query);
 
   const int y = threadIdx.x / kSimtSide;
@@ -186,10 +186,10 @@ __global__ void __launch_bounds__(kSimtThreads)
     if (rows.ends_before(shape.key_positions[first_key], shape.causal)) break;
     if (rows.begins_after(shape.key_positions[last_key])) continue;
     __syncthreads();  // the last tiles have been read
-    load_tile<kRows, kDim>(tiles.key, static_cast<const T*>(args.key) + key_base, key_stride,
+    load_tile<kRows, kDim>(tiles.key, static_cast<const float*>(args.key) + key_base, key_stride,
                            first_key, shape.key_tokens, shape.head_dim);
-    load_tile<kRows, kDim>(tiles.value, static_cast<const T*>(args.value) + key_base, key_stride,
-                           first_key, shape.key_tokens, shape.head_dim);
+    load_tile<kRows, kDim>(tiles.value, static_cast<const float*>(args.value) + key_base,
+                           key_stride, first_key, shape.key_tokens, shape.head_dim);
     __syncthreads();
     score_tile<kDim>(tiles, rows, shape, args.lse + row_base, args.delta + row_base, first_query,
                      first_key);
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kSimtThreads)
                  shape.head_dim);
 }
 
-template <typename T, int kDim>
+template <int kDim>
 void launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   const AttentionShape& shape = args.shape;
   constexpr int kRows = kTile<kDim>;
@@ -210,8 +210,8 @@ void launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
     return static_cast<unsigned>((tokens + kRows - 1) / kRows);
   };
   const auto batch = static_cast<unsigned>(shape.batch);
-  const auto keys = attention_backward_keys_simt_kernel<T, kDim>;
-  const auto queries = attention_backward_queries_simt_kernel<T, kDim>;
+  const auto keys = attention_backward_keys_fp32_kernel<kDim>;
+  const auto queries = attention_backward_queries_fp32_kernel<kDim>;
   for (const auto kernel : {keys, queries}) {
     RT_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
@@ -223,30 +223,19 @@ void launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   RT_CUDA_CHECK(cudaGetLastError());
 }
 
-template <typename T>
-void launch_for_dim(const AttentionBackwardArgs& args, cudaStream_t stream) {
-  const AttentionShape& shape = args.shape;
-  if (shape.batch == 0 || shape.query_tokens == 0 || shape.key_tokens == 0) return;
-  if (shape.head_dim <= 64) {
-    launch<T, 64>(args, stream);
-  } else if (shape.head_dim <= 128) {
-    launch<T, 128>(args, stream);
-  } else if (shape.head_dim <= 256) {
-    launch<T, 256>(args, stream);
-  } else {
-    throw InvalidArgument("attention: head_dim must be at most 256 on a GPU, got " +
-                          std::to_string(shape.head_dim));
-  }
-}
-
 }  // namespace
 
 void launch_attention_backward_fp32(const AttentionBackwardArgs& args, cudaStream_t stream) {
-  launch_for_dim<float>(args, stream);
-}
-
-void launch_attention_backward_bf16(const AttentionBackwardArgs& args, cudaStream_t stream) {
-  launch_for_dim<bf16>(args, stream);
+  const AttentionShape& shape = args.shape;
+  if (shape.batch == 0 || shape.query_tokens == 0 || shape.key_tokens == 0) return;
+  if (shape.head_dim <= 64) {
+    launch<64>(args, stream);
+  } else if (shape.head_dim <= 128) {
+    launch<128>(args, stream);
+  } else {
+    check_head_dim(shape.head_dim);
+    launch<256>(args, stream);
+  }
 }
 
 }  // namespace ringtrain::kernels
