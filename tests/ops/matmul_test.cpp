@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "ringtrain/ops/check.h"
 #include "support/op_test.h"
 
@@ -82,12 +84,38 @@ TEST_P(MatmulTest, IsDeterministic) {
                         run(device(), dtype(), DType::kFloat32, p), {}));
 }
 
+TEST_P(MatmulTest, ViewsMayStartAnywhere) {
+  const Problem p = problem(false, true, true);
+  const auto run_shifted = [&](std::int64_t shift_a, std::int64_t shift_b, std::int64_t shift_out) {
+    const Arena::Scope scope(device().arena());
+    // The same numbers `shift` elements into a larger tensor.
+    const auto shifted = [&](const HostTensor& tensor, std::int64_t shift) {
+      HostTensor larger({tensor.size() + shift});
+      std::copy(tensor.values.begin(), tensor.values.end(), larger.values.begin() + shift);
+      return device().upload(larger, dtype()).view(shift, tensor.shape);
+    };
+    const MatmulArgs args{.a = shifted(p.a, shift_a),
+                          .b = shifted(p.b, shift_b),
+                          .out = shifted(p.out, shift_out),
+                          .transpose_b = true,
+                          .accumulate = true};
+    device().backend().matmul(args, device().stream());
+    return device().download(args.out);
+  };
+  HostTensor expected = multiply(p.a, p.b, false, true);
+  for (std::int64_t i = 0; i < expected.size(); ++i) expected[i] += p.out[i];
+  EXPECT_TRUE(matches(run_shifted(1, 0, 0), expected, 1e-6));
+  EXPECT_TRUE(matches(run_shifted(0, 3, 0), expected, 1e-6));
+  EXPECT_TRUE(matches(run_shifted(4, 2, 1), expected, 1e-6));
+}
+
 RT_INSTANTIATE_OP_TEST(MatmulTest, (std::vector<MatmulCase>{{"empty_rows", 0, 8, 8},
                                                             {"empty_columns", 8, 0, 8},
                                                             {"empty_inner", 8, 8, 0},
                                                             {"one", 1, 1, 1},
                                                             {"row_vector", 1, 72, 40},
                                                             {"square", 64, 64, 64},
+                                                            {"hidden_48", 33, 48, 144},
                                                             {"ragged", 131, 67, 45},
                                                             {"several_tiles", 260, 520, 96},
                                                             {"long_inner", 24, 40, 2100}}));
