@@ -76,7 +76,7 @@ struct QueryColumns {
 template <int kDim>
 __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
     attention_backward_keys_mma_kernel(const __grid_constant__ AttentionBackwardArgs args,
-                                       bool vectors) {
+                                       int vector) {
   constexpr int kThreads = kWarps<kDim> * kWarpSize;
   constexpr int kRows = kStep<kDim>;
   constexpr int kScores = kRows / 8;
@@ -114,21 +114,21 @@ __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
     load_rows_async<kRows, kDim, kThreads>(query_tiles + stage * kMmaTile<kRows, kDim>,
                                            static_cast<const bf16*>(args.query) + query_base,
                                            offsets.query_stride, first_query, shape.query_tokens,
-                                           shape.head_dim, vectors);
+                                           shape.head_dim, vector);
     load_rows_async<kRows, kDim, kThreads>(dout_tiles + stage * kMmaTile<kRows, kDim>,
                                            static_cast<const bf16*>(args.dout) + query_base,
                                            offsets.query_stride, first_query, shape.query_tokens,
-                                           shape.head_dim, vectors);
+                                           shape.head_dim, vector);
     columns[stage].load(args, batch, head, first_query);
   };
   int step = first_tile * group;
   if (step >= end) return;  // no query sees these keys
   load_rows_async<kOwned<kDim>, kDim, kThreads>(
       key_tile, static_cast<const bf16*>(args.key) + key_base, offsets.key_stride, first_key,
-      shape.key_tokens, shape.head_dim, vectors);
+      shape.key_tokens, shape.head_dim, vector);
   load_rows_async<kOwned<kDim>, kDim, kThreads>(
       value_tile, static_cast<const bf16*>(args.value) + key_base, offsets.key_stride, first_key,
-      shape.key_tokens, shape.head_dim, vectors);
+      shape.key_tokens, shape.head_dim, vector);
   load_step(step, 0);
 
   const float scale = shape.softmax_scale * kLog2E;
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
 template <int kDim>
 __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
     attention_backward_queries_mma_kernel(const __grid_constant__ AttentionBackwardArgs args,
-                                          bool vectors) {
+                                          int vector) {
   constexpr int kThreads = kWarps<kDim> * kWarpSize;
   constexpr int kRows = kStep<kDim>;
   constexpr int kScores = kRows / 8;
@@ -225,18 +225,18 @@ __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
   const auto load_keys = [&](int first_key, int stage) {
     load_rows_async<kRows, kDim, kThreads>(
         key_tiles + stage * kMmaTile<kRows, kDim>, static_cast<const bf16*>(args.key) + key_base,
-        offsets.key_stride, first_key, shape.key_tokens, shape.head_dim, vectors);
+        offsets.key_stride, first_key, shape.key_tokens, shape.head_dim, vector);
     load_rows_async<kRows, kDim, kThreads>(value_tiles + stage * kMmaTile<kRows, kDim>,
                                            static_cast<const bf16*>(args.value) + key_base,
                                            offsets.key_stride, first_key, shape.key_tokens,
-                                           shape.head_dim, vectors);
+                                           shape.head_dim, vector);
   };
   load_rows_async<kOwned<kDim>, kDim, kThreads>(
       query_tile, static_cast<const bf16*>(args.query) + query_base, offsets.query_stride,
-      first_query, shape.query_tokens, shape.head_dim, vectors);
+      first_query, shape.query_tokens, shape.head_dim, vector);
   load_rows_async<kOwned<kDim>, kDim, kThreads>(
       dout_tile, static_cast<const bf16*>(args.dout) + query_base, offsets.query_stride,
-      first_query, shape.query_tokens, shape.head_dim, vectors);
+      first_query, shape.query_tokens, shape.head_dim, vector);
   load_keys(begin, 0);
 
   const float scale = shape.softmax_scale * kLog2E;
@@ -302,17 +302,16 @@ void launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
     RT_CUDA_CHECK(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   }
-  const bool vectors =
-      rows_of_16_bytes(shape.head_dim, {args.query, args.key, args.value, args.dout});
+  const int vector = vector_of(shape.head_dim, {args.query, args.key, args.value, args.dout});
   const auto tiles = [](int tokens) {
     return static_cast<unsigned>((tokens + kOwned<kDim> - 1) / kOwned<kDim>);
   };
   const auto batch = static_cast<unsigned>(shape.batch);
   keys<<<dim3(tiles(shape.key_tokens) * (kDim / kColumns<kDim>),
               static_cast<unsigned>(shape.kv_heads), batch),
-         kThreads, kBytes, stream>>>(args, vectors);
+         kThreads, kBytes, stream>>>(args, vector);
   queries<<<dim3(tiles(shape.query_tokens), static_cast<unsigned>(shape.query_heads), batch),
-            kThreads, kBytes, stream>>>(args, vectors);
+            kThreads, kBytes, stream>>>(args, vector);
   RT_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -52,7 +52,7 @@ __device__ void mask_scores(float (&score)[kTiles][4], const QueryRows<kRows>& r
 
 template <int kDim>
 __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, kBlocks<kDim>)
-    attention_forward_mma_kernel(const __grid_constant__ AttentionForwardArgs args, bool vectors) {
+    attention_forward_mma_kernel(const __grid_constant__ AttentionForwardArgs args, int vector) {
   constexpr int kThreads = kWarps<kDim> * kWarpSize;
   constexpr int kStep = kKeys<kDim>;
   constexpr int kScores = kStep / 8;
@@ -81,14 +81,14 @@ __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, kBlocks<kDim>)
   const auto load_keys = [&](int first_key, int stage) {
     load_rows_async<kStep, kDim, kThreads>(key_tiles + stage * kMmaTile<kStep, kDim>, keys,
                                            key_stride, first_key, shape.key_tokens, shape.head_dim,
-                                           vectors);
+                                           vector);
     load_rows_async<kStep, kDim, kThreads>(value_tiles + stage * kMmaTile<kStep, kDim>, values,
                                            key_stride, first_key, shape.key_tokens, shape.head_dim,
-                                           vectors);
+                                           vector);
   };
   load_rows_async<kQueries<kDim>, kDim, kThreads>(
       query_tile, static_cast<const bf16*>(args.query) + query_base, query_stride, first_query,
-      shape.query_tokens, shape.head_dim, vectors);
+      shape.query_tokens, shape.head_dim, vector);
   rows.load(shape, batch, first_query);
   const int begin =
       count_below(shape.key_positions, shape.key_tokens, rows.lowest_bounds[0]) / kStep * kStep;
@@ -217,7 +217,7 @@ void launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>((shape.query_tokens + kQueries<kDim> - 1) / kQueries<kDim>),
                   static_cast<unsigned>(shape.query_heads), static_cast<unsigned>(shape.batch));
   kernel<<<grid, kWarps<kDim> * kWarpSize, kBytes, stream>>>(
-      args, rows_of_16_bytes(shape.head_dim, {args.query, args.key, args.value}));
+      args, vector_of(shape.head_dim, {args.query, args.key, args.value}));
   RT_CUDA_CHECK(cudaGetLastError());
 }
 

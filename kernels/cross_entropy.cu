@@ -41,22 +41,40 @@ __device__ Softmax shuffle(const Softmax& value, int offset) {
           __shfl_xor_sync(0xffffffffu, value.column, offset)};
 }
 
-template <typename T>
+/// Takes neighbouring logits from column `column` on into the state.
+template <int kPack, typename T>
+__device__ void take(Softmax& state, const Pack<T, kPack>& logits, int column) {
+  float largest = to_float(logits.at[0]);
+#pragma unroll
+  for (int e = 1; e < kPack; ++e) largest = fmaxf(largest, to_float(logits.at[e]));
+  if (largest > state.maximum) {  // strictly: the first column of equal logits stays
+    state.sum *= expf(state.maximum - largest);
+    state.maximum = largest;
+#pragma unroll
+    for (int e = kPack - 1; e >= 0; --e) {
+      if (to_float(logits.at[e]) == largest) state.column = column + e;
+    }
+  }
+  const float shift = state.maximum == -INFINITY ? 0.0f : state.maximum;
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) state.sum += expf(to_float(logits.at[e]) - shift);
+}
+
+template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     cross_entropy_stats_kernel(const __grid_constant__ CrossEntropyStatsArgs args) {
   __shared__ Softmax of_warp[kWarps];
   const std::int64_t row = blockIdx.x;
   const T* logits = static_cast<const T*>(args.logits) + row * args.width;
+  const int num_valid = static_cast<int>(args.num_valid);
+  const int packs = num_valid / kPack;
   Softmax state;
-  for (int i = threadIdx.x; i < args.num_valid; i += kThreads) {
-    const float logit = to_float(logits[i]);
-    if (logit > state.maximum) {  // strictly: the first column of equal logits stays
-      state.sum = state.sum * expf(state.maximum - logit) + 1.0f;
-      state.maximum = logit;
-      state.column = i;
-    } else if (logit != -INFINITY) {
-      state.sum += expf(logit - state.maximum);
-    }
+#pragma unroll 4
+  for (int i = threadIdx.x; i < packs; i += kThreads) {
+    take(state, reinterpret_cast<const Pack<T, kPack>*>(logits)[i], i * kPack);
+  }
+  for (int i = packs * kPack + static_cast<int>(threadIdx.x); i < num_valid; i += kThreads) {
+    take(state, Pack<T, 1>{logits[i]}, i);
   }
 #pragma unroll
   for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
@@ -149,9 +167,14 @@ __global__ void __launch_bounds__(kThreads)
 
 void launch_cross_entropy_stats(const CrossEntropyStatsArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
+  const auto rows = static_cast<unsigned>(args.rows);
   with_compute_type(args.compute, [&](auto type) {
-    cross_entropy_stats_kernel<decltype(type)>
-        <<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
+    using T = decltype(type);
+    if (packs_of_four(args.width, sizeof(T), args.logits)) {
+      cross_entropy_stats_kernel<T, 4><<<rows, kThreads, 0, stream>>>(args);
+    } else {
+      cross_entropy_stats_kernel<T, 1><<<rows, kThreads, 0, stream>>>(args);
+    }
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }

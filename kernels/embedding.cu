@@ -1,8 +1,8 @@
 // Embedding lookup and its gradient.
 // Forward: one block per row, a copy; memory-bound.
 // Backward: the rows are sorted by token with a stable radix sort, then one block per distinct
-// token adds that token's rows in ascending order: deterministic without atomics. The time is
-// that of reading dout once unless one token fills most of the batch.
+// token and 256 columns adds that token's rows in ascending order: deterministic without atomics.
+// The time is that of reading dout once unless one token fills most of the batch.
 #include <algorithm>
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
@@ -51,12 +51,12 @@ __global__ void __launch_bounds__(kThreads)
   if (entry >= entries || (begin > 0 && keys[begin - 1] == entry)) return;
   int end = begin + 1;
   while (end < rows && keys[end] == entry) ++end;
-  for (std::int64_t i = threadIdx.x; i < width; i += kThreads) {
-    float sum = 0.0f;
-#pragma unroll 4
-    for (int at = begin; at < end; ++at) sum += to_float(dout[row_of[at] * width + i]);
-    dtable[entry * width + i] += sum;
-  }
+  const std::int64_t i = std::int64_t{blockIdx.y} * kThreads + threadIdx.x;
+  if (i >= width) return;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int at = begin; at < end; ++at) sum += to_float(dout[row_of[at] * width + i]);
+  dtable[entry * width + i] += sum;
 }
 
 /// Takes aligned pieces off the scratch memory.
@@ -117,9 +117,11 @@ void launch_embedding_backward(const EmbeddingBackwardArgs& args, cudaStream_t s
     RT_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, keys, sorted_keys,
                                                   row_of, sorted_row_of, rows, 0, key_bits,
                                                   stream));
+    const dim3 grid(static_cast<unsigned>(rows),
+                    static_cast<unsigned>((args.width + kThreads - 1) / kThreads));
     with_compute_type(args.compute, [&](auto type) {
       using T = decltype(type);
-      embedding_sum_kernel<T><<<static_cast<unsigned>(rows), kThreads, 0, stream>>>(
+      embedding_sum_kernel<T><<<grid, kThreads, 0, stream>>>(
           sorted_keys, sorted_row_of, rows, static_cast<const T*>(args.dout) + done * args.width,
           args.dtable, args.entries, args.width);
     });

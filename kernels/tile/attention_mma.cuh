@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "kernels/ptx/cp_async.cuh"
 #include "kernels/ptx/mma.cuh"
@@ -13,6 +14,13 @@
 /// A warp owns 16 rows of every product. Its accumulator is float acc[columns / 8][4]: lane t
 /// holds rows t / 4 (elements 0, 1) and t / 4 + 8 (2, 3), columns 8 n + 2 (t % 4) and the next.
 namespace ringtrain::kernels {
+
+/// Elements that may be copied at a time from rows of this length at these addresses: 8, 4 or 1.
+inline int vector_of(int head_dim, std::initializer_list<const void*> pointers) {
+  std::uintptr_t bits = static_cast<std::uintptr_t>(head_dim) * sizeof(bf16);
+  for (const void* pointer : pointers) bits |= reinterpret_cast<std::uintptr_t>(pointer);
+  return bits % 16 == 0 ? 8 : bits % 8 == 0 ? 4 : 1;
+}
 
 /// Elements between rows of a tile: 16 bytes of padding put eight rows into different banks.
 template <int kDim>
@@ -36,25 +44,26 @@ __device__ inline int lane_column() {
 }
 
 /// Starts loading rows [first, first + kRows) of one head; rows from `rows` on and columns from
-/// head_dim on become zero. `vectors`: rows start at multiples of 16 bytes. Complete after
+/// head_dim on become zero. `vector` elements (8, 4 or 1) are copied at a time. Complete after
 /// ptx::cp_async_wait_all and a barrier.
 template <int kRows, int kDim, int kThreads>
 __device__ void load_rows_async(bf16* tile, const bf16* base, std::int64_t row_stride, int first,
-                                int rows, int head_dim, bool vectors) {
+                                int rows, int head_dim, int vector) {
   constexpr int kChunks = kDim / 8;
   for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
     const int row = i / kChunks;
     const int column = i % kChunks * 8;
     bf16* to = tile + row * kMmaStride<kDim> + column;
-    const bool inside = first + row < rows && column < head_dim;
-    const bf16* from = base + (inside ? (first + row) * row_stride + column : 0);
-    if (vectors) {
-      ptx::cp_async_16(to, from, inside);
+    const int left = first + row < rows ? head_dim - column : 0;  // elements to be had
+    const bf16* from = base + (left > 0 ? (first + row) * row_stride + column : 0);
+    if (vector == 8) {
+      ptx::cp_async_16(to, from, left > 0);
+    } else if (vector == 4) {
+      ptx::cp_async_8(to, from, left > 0);
+      ptx::cp_async_8(to + 4, left > 4 ? from + 4 : from, left > 4);
     } else {
 #pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        to[e] = inside && column + e < head_dim ? from[e] : bf16(0.0f);
-      }
+      for (int e = 0; e < 8; ++e) to[e] = e < left ? from[e] : bf16(0.0f);
     }
   }
 }

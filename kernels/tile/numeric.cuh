@@ -2,9 +2,7 @@
 
 #include <cuda_bf16.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 
 #include "ringtrain/core/dtype.h"
@@ -44,14 +42,6 @@ bool packs_of_four(std::int64_t row_elements, std::size_t element_bytes, Pointer
     return reinterpret_cast<std::uintptr_t>(pointer) % (4 * element_bytes) == 0;
   };
   return row_elements % 4 == 0 && (aligned(pointers) && ...);
-}
-
-/// True if rows of bf16 of this length, and all parts of 8 of them, start at multiples of 16 bytes.
-inline bool rows_of_16_bytes(int row_elements, std::initializer_list<const void*> pointers) {
-  return row_elements % 8 == 0 &&
-         std::all_of(pointers.begin(), pointers.end(), [](const void* pointer) {
-           return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
-         });
 }
 
 /// Calls body(T{}) with the device type of a compute dtype.

@@ -69,7 +69,9 @@ TEST_P(MatmulTest, EveryTransposeAccumulateAndOutputTypeMatchesTheDefinition) {
     const HostTensor oracle_out = run(oracle(), DType::kFloat64, DType::kFloat64, p);
     EXPECT_TRUE(close_l2(oracle_out, expected, {.relative = 1e-14})) << "variant " << variant;
     const HostTensor wide = run(device(), dtype(), DType::kFloat32, p);
-    EXPECT_TRUE(close_l2(wide, expected, {.relative = 1e-6})) << "variant " << variant;
+    // Products of bf16 are exact, but tensor cores cut off what they align while they add them.
+    EXPECT_TRUE(close_l2(wide, expected, {.relative = is_bf16() ? 1e-5 : 1e-6}))
+        << "variant " << variant;
     const HostTensor out = run(device(), dtype(), dtype(), p);
     EXPECT_TRUE(matches(out, expected, 1e-6)) << "variant " << variant;
     if (is_bf16()) {

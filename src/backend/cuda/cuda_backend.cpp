@@ -96,7 +96,7 @@ class CudaBackend final : public Backend {
 
   void matmul(const MatmulArgs& args, Stream& stream) override {
     check_args(args);
-    matmul_.matmul(args, workspace(), kWorkspaceBytes, native(stream));
+    matmul_.matmul(args, {workspace(), kWorkspaceBytes}, native(stream));
   }
 
   void rms_norm(const RmsNormArgs& args, Stream& stream) override {

@@ -3,12 +3,15 @@
 #include <cublasLt.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/kernels/elementwise.h"
 
 namespace ringtrain {
 namespace {
@@ -36,9 +39,11 @@ using Preference =
 /// What the choice of an algorithm depends on.
 struct Problem {
   std::int64_t m, n, k;
+  std::int64_t stride_a;  // elements between rows of a; b and out are contiguous
   DType in, out;
-  bool transpose_a, transpose_b, accumulate;
+  bool transpose_a, transpose_b;
   std::uint32_t align_a, align_b, align_out;
+  std::size_t workspace_bytes;
   auto operator<=>(const Problem&) const = default;
 };
 
@@ -66,11 +71,12 @@ std::uint32_t alignment_of(const void* address) {
   return static_cast<std::uint32_t>(bits & (~bits + 1));
 }
 
-Layout make_layout(DType dtype, std::int64_t rows, std::int64_t columns) {
+/// A row-major matrix as cuBLASLt sees it: [columns, rows], columns first.
+Layout make_layout(DType dtype, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   cublasLtMatrixLayout_t layout = nullptr;
   RT_CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&layout, cuda_type(dtype),
-                                             static_cast<std::uint64_t>(rows),
-                                             static_cast<std::uint64_t>(columns), rows));
+                                             static_cast<std::uint64_t>(columns),
+                                             static_cast<std::uint64_t>(rows), stride));
   return Layout(layout);
 }
 
@@ -81,9 +87,9 @@ void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttribut
       cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
 }
 
-/// cuBLASLt counts columns first, so a row-major [rows, columns] matrix is its [columns, rows],
-/// and out = a b is computed as out^T = b^T a^T: our b is its first operand, our a its second.
-Plan make_plan(cublasLtHandle_t handle, const Problem& p, std::size_t workspace_bytes) {
+/// Since cuBLASLt sees every matrix transposed, out = a b is computed as out^T = b^T a^T: our b is
+/// its first operand, our a its second.
+Plan make_plan(cublasLtHandle_t handle, const Problem& p) {
   Plan plan;
   cublasLtMatmulDesc_t desc = nullptr;
   RT_CUBLAS_CHECK(cublasLtMatmulDescCreate(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -94,14 +100,15 @@ Plan make_plan(cublasLtHandle_t handle, const Problem& p, std::size_t workspace_
                                                  sizeof(op_first)));
   RT_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &op_second,
                                                  sizeof(op_second)));
-  plan.a = p.transpose_a ? make_layout(p.in, p.m, p.k) : make_layout(p.in, p.k, p.m);
-  plan.b = p.transpose_b ? make_layout(p.in, p.k, p.n) : make_layout(p.in, p.n, p.k);
-  plan.out = make_layout(p.out, p.n, p.m);
+  plan.a = p.transpose_a ? make_layout(p.in, p.k, p.m, p.stride_a)
+                         : make_layout(p.in, p.m, p.k, p.stride_a);
+  plan.b = p.transpose_b ? make_layout(p.in, p.n, p.k, p.k) : make_layout(p.in, p.k, p.n, p.n);
+  plan.out = make_layout(p.out, p.m, p.n, p.n);
 
   cublasLtMatmulPreference_t raw = nullptr;
   RT_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&raw));
   const Preference preference(raw);
-  set(raw, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_bytes});
+  set(raw, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{p.workspace_bytes});
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.align_b);
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.align_a);
   set(raw, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.align_out);
@@ -128,7 +135,39 @@ Plan make_plan(cublasLtHandle_t handle, const Problem& p, std::size_t workspace_
 struct CublasLt::State {
   Handle handle;
   std::map<Problem, Plan> plans;
+
+  /// out = a b, or out += a b, for a with `stride_a` elements between its rows.
+  void multiply(const void* a, std::int64_t stride_a, const MatmulArgs& args, void* out,
+                DType out_type, std::int64_t rows, bool accumulate, const Workspace& workspace,
+                cudaStream_t stream);
 };
+
+void CublasLt::State::multiply(const void* a, std::int64_t stride_a, const MatmulArgs& args,
+                               void* out, DType out_type, std::int64_t rows, bool accumulate,
+                               const Workspace& workspace, cudaStream_t stream) {
+  const Problem problem{.m = rows,
+                        .n = args.out.size(1),
+                        .k = args.a.size(args.transpose_a ? 0 : 1),
+                        .stride_a = stride_a,
+                        .in = args.a.dtype(),
+                        .out = out_type,
+                        .transpose_a = args.transpose_a,
+                        .transpose_b = args.transpose_b,
+                        .align_a = alignment_of(a),
+                        .align_b = alignment_of(args.b.raw()),
+                        .align_out = alignment_of(out),
+                        .workspace_bytes = workspace.bytes};
+  auto found = plans.find(problem);
+  if (found == plans.end()) {
+    found = plans.emplace(problem, make_plan(handle.get(), problem)).first;
+  }
+  const Plan& plan = found->second;
+  const float alpha = 1.0f;
+  const float beta = accumulate ? 1.0f : 0.0f;
+  RT_CUBLAS_CHECK(cublasLtMatmul(handle.get(), plan.desc.get(), &alpha, args.b.raw(), plan.b.get(),
+                                 a, plan.a.get(), &beta, out, plan.out.get(), out, plan.out.get(),
+                                 &plan.algo, workspace.data, workspace.bytes, stream));
+}
 
 CublasLt::CublasLt() : state_(std::make_unique<State>()) {
   cublasLtHandle_t handle = nullptr;
@@ -138,39 +177,41 @@ CublasLt::CublasLt() : state_(std::make_unique<State>()) {
 
 CublasLt::~CublasLt() = default;
 
-void CublasLt::matmul(const MatmulArgs& args, void* workspace, std::size_t workspace_bytes,
-                      cudaStream_t stream) {
-  const Problem problem{.m = args.out.size(0),
-                        .n = args.out.size(1),
-                        .k = args.a.size(args.transpose_a ? 0 : 1),
-                        .in = args.a.dtype(),
-                        .out = args.out.dtype(),
-                        .transpose_a = args.transpose_a,
-                        .transpose_b = args.transpose_b,
-                        .accumulate = args.accumulate,
-                        .align_a = alignment_of(args.a.raw()),
-                        .align_b = alignment_of(args.b.raw()),
-                        .align_out = alignment_of(args.out.raw())};
-  if (problem.m == 0 || problem.n == 0) return;
-  if (problem.k == 0) {  // an empty sum
+void CublasLt::matmul(const MatmulArgs& args, const Workspace& workspace, cudaStream_t stream) {
+  const std::int64_t m = args.out.size(0);
+  const std::int64_t n = args.out.size(1);
+  const std::int64_t k = args.a.size(args.transpose_a ? 0 : 1);
+  const std::int64_t stride_a = args.transpose_a ? m : k;
+  if (m == 0 || n == 0) return;
+  if (k == 0) {  // an empty sum
     if (!args.accumulate) {
       RT_CUDA_CHECK(cudaMemsetAsync(args.out.raw(), 0, args.out.bytes(), stream));
     }
     return;
   }
-  auto found = state_->plans.find(problem);
-  if (found == state_->plans.end()) {
-    found =
-        state_->plans.emplace(problem, make_plan(state_->handle.get(), problem, workspace_bytes))
-            .first;
+  if (!args.accumulate || args.out.dtype() == DType::kFloat32) {
+    state_->multiply(args.a.raw(), stride_a, args, args.out.raw(), args.out.dtype(), m,
+                     args.accumulate, workspace, stream);
+    return;
   }
-  const Plan& plan = found->second;
-  const float alpha = 1.0f;
-  const float beta = args.accumulate ? 1.0f : 0.0f;
-  RT_CUBLAS_CHECK(cublasLtMatmul(state_->handle.get(), plan.desc.get(), &alpha, args.b.raw(),
-                                 plan.b.get(), args.a.raw(), plan.a.get(), &beta, args.out.raw(),
-                                 plan.out.get(), args.out.raw(), plan.out.get(), &plan.algo,
-                                 workspace, workspace_bytes, stream));
+  // Some kernels of cuBLASLt round the product to bf16 before they add it. Here it stays in fp32,
+  // in half of the workspace, as many rows at a time as fit.
+  const Workspace half{workspace.data, workspace.bytes / 2};
+  void* product = static_cast<std::byte*>(workspace.data) + half.bytes;
+  const auto rows_that_fit = static_cast<std::int64_t>(half.bytes / sizeof(float)) / n;
+  if (rows_that_fit == 0) {
+    throw InvalidArgument(fmt::format("matmul: {} columns are too many to add to in bf16", n));
+  }
+  for (std::int64_t row = 0; row < m; row += rows_that_fit) {
+    const std::int64_t rows = std::min(rows_that_fit, m - row);
+    const std::int64_t skipped = args.transpose_a ? row : row * k;
+    const Tensor out = args.out.slice(row, rows);
+    state_->multiply(
+        static_cast<const std::byte*>(args.a.raw()) + skipped * size_of(args.a.dtype()), stride_a,
+        args, product, DType::kFloat32, rows, false, half, stream);
+    kernels::launch_add({product, out.raw(), out.num_elements(), DType::kFloat32, out.dtype()},
+                        stream);
+  }
 }
 
 std::string CublasLt::version() {

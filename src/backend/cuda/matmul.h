@@ -21,10 +21,13 @@ class CublasLt {
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  /// `workspace` is aligned to 256 bytes and not used by other work on other streams.
+  /// Device memory aligned to 256 bytes that no work on another stream uses.
+  struct Workspace {
+    void* data;
+    std::size_t bytes;
+  };
   /// Errors: DeviceError with the problem if cuBLASLt has no algorithm for it.
-  void matmul(const MatmulArgs& args, void* workspace, std::size_t workspace_bytes,
-              cudaStream_t stream);
+  void matmul(const MatmulArgs& args, const Workspace& workspace, cudaStream_t stream);
   /// "13.0.2"
   static std::string version();
 
