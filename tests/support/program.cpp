@@ -62,7 +62,8 @@ std::vector<std::string> command_on_ranks(int ranks, const std::vector<std::stri
     command = {"mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",
                "-n",     std::to_string(ranks)};
   }
-  command.push_back(RT_PROGRAM);
+  const char* program = std::getenv("RINGTRAIN_PROGRAM");
+  command.push_back(program != nullptr ? program : RT_PROGRAM);
   command.insert(command.end(), arguments.begin(), arguments.end());
   return command;
 }
