@@ -41,10 +41,8 @@ train() {
 say "Training, steps 0 to $((first_steps - 1)), on $ranks ranks"
 train --total_steps="$first_steps"
 
-say "Resuming from demo/checkpoints/$(cat demo/checkpoints/latest), to step $((all_steps - 1))"
+say "Resuming from demo/checkpoint/$(cat demo/checkpoint/latest), to step $((all_steps - 1))"
 train --total_steps="$all_steps" --autoresume=True
-
-ln -sfn "checkpoints/$(cat demo/checkpoints/latest)" demo/checkpoint
 
 say "Loss curve"
 scripts/plot_loss.py demo/metrics.jsonl --out demo/loss.svg \

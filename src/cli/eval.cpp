@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
@@ -13,7 +12,7 @@ namespace ringtrain {
 namespace {
 
 int evaluate(World& world, const TrainConfig& config, const ConfigReport&) {
-  const bool shows_bar = world.rank() == 0 && isatty(STDOUT_FILENO) == 1;
+  const bool shows_bar = world.rank() == 0 && is_on_terminal(stdout);
   Console console(stdout, shows_bar, config.eval_steps);
   const EvaluationResult result = evaluate_checkpoint(
       world, config, [&](std::int64_t done) { console.show_progress(done, 0); });

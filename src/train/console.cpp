@@ -1,9 +1,12 @@
 #include "ringtrain/train/console.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace ringtrain {
 namespace {
@@ -42,6 +45,16 @@ std::string format_duration(double seconds) {
   if (hours > 0) return fmt::format("{}h{:02}m", hours, minutes);
   if (minutes > 0) return fmt::format("{}m{:02}s", minutes, total % 60);
   return fmt::format("{}s", total);
+}
+
+bool is_on_terminal(std::FILE* out) {
+  if (isatty(fileno(out)) == 0) return false;
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr) return true;
+  const std::string launcher = fmt::format("/proc/{}/fd/{}", getppid(), fileno(out));
+  const int descriptor = open(launcher.c_str(), O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+  const bool is_terminal = descriptor >= 0 && isatty(descriptor) == 1;
+  if (descriptor >= 0) close(descriptor);
+  return is_terminal;
 }
 
 Console::Console(std::FILE* out, bool is_terminal, std::int64_t total_steps)

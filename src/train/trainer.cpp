@@ -1,7 +1,6 @@
 #include "ringtrain/train/trainer.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -151,7 +150,7 @@ void Trainer::Impl::set_up() {
   }
   if (is_first_rank()) {
     metrics_.emplace(run_directory_ / "metrics.jsonl", step_);
-    console_.emplace(stdout, isatty(STDOUT_FILENO) == 1, config_.total_steps);
+    console_.emplace(stdout, is_on_terminal(stdout), config_.total_steps);
   } else if (config_.log_all_worker) {
     metrics_.emplace(run_directory_ / fmt::format("metrics.rank-{}.jsonl", world_.rank()), step_);
   }

@@ -1,6 +1,8 @@
 #include "ringtrain/train/console.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -90,6 +92,25 @@ TEST(ConsoleTest, FormatsDurations) {
   EXPECT_EQ(format_duration(187), "3m07s");
   EXPECT_EQ(format_duration(5 * 3600 + 120), "5h02m");
   EXPECT_EQ(format_duration(4 * 86400 + 6 * 3600), "4d06h");
+}
+
+TEST(ConsoleTest, TellsATerminalFromAFile) {
+  ASSERT_EQ(std::getenv("OMPI_COMM_WORLD_SIZE"), nullptr) << "run without mpirun";
+  std::FILE* file = std::tmpfile();
+  ASSERT_NE(file, nullptr);
+  EXPECT_FALSE(is_on_terminal(file));
+  std::fclose(file);
+
+  const int controller = posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(controller, 0);
+  ASSERT_EQ(grantpt(controller), 0);
+  ASSERT_EQ(unlockpt(controller), 0);
+  const int terminal = open(ptsname(controller), O_RDWR | O_NOCTTY);
+  ASSERT_GE(terminal, 0);
+  std::FILE* stream = fdopen(terminal, "w");
+  EXPECT_TRUE(is_on_terminal(stream));
+  std::fclose(stream);
+  close(controller);
 }
 
 TEST(ConsoleTest, PrintsOnlyLinesWhereThereIsNoTerminal) {

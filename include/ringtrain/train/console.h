@@ -30,6 +30,11 @@ std::string format_step(const StepReport& report);
 /// "42s", "3m07s", "5h02m", "4d06h".
 std::string format_duration(double seconds);
 
+/// True if what this process writes to `out` is seen on a terminal. mpirun gives the ranks beside
+/// it a pseudo-terminal even where its own output goes to a file, so its output is looked at as
+/// well.
+bool is_on_terminal(std::FILE* out);
+
 /// One rank's view of a run on a terminal or in a file. On a terminal a progress bar with the time
 /// that is left follows the lines and is rewritten in place; elsewhere there are lines only.
 class Console {
