@@ -11,6 +11,8 @@ std::span<const Subcommand> subcommands() {
       Subcommand{"verify",
                  "compares a checkpoint's logits, gradients and training with a reference",
                  verify_command},
+      Subcommand{"tokenize", "shows ids of a text and back; counts the tokens of a file",
+                 tokenize_command},
   };
   return kTable;
 }

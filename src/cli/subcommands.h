@@ -9,6 +9,7 @@ namespace ringtrain {
 int train_command(const Invocation& invocation);
 int eval_command(const Invocation& invocation);
 int verify_command(const Invocation& invocation);
+int tokenize_command(const Invocation& invocation);
 
 /// All subcommands, in the order of --help.
 std::span<const Subcommand> subcommands();

@@ -30,14 +30,14 @@ std::vector<std::string> names_in(const nlohmann::json& example) {
 }  // namespace
 
 TextProcessor::TextProcessor(TextProcessorConfig config, std::shared_ptr<const Tokenizer> tokenizer,
-                             std::string option_prefix)
+                             const std::string& option_prefix)
     : config_(std::move(config)),
       tokenizer_(std::move(tokenizer)),
-      option_prefix_(std::move(option_prefix)) {
+      option_prefix_(option_prefix.empty() ? "" : option_prefix + ".") {
   if (config_.fields.empty() && config_.fields_from_example.empty()) {
     throw InvalidArgument(fmt::format(
-        "which fields of an example are its text? Give --{0}.text_processor.fields=text (a list "
-        "such as '[prompt],answer') or --{0}.text_processor.fields_from_example=NAME",
+        "which fields of an example are its text? Give --{0}text_processor.fields=text (a list "
+        "such as '[prompt],answer') or --{0}text_processor.fields_from_example=NAME",
         option_prefix_));
   }
   if (config_.add_bos_token) {
@@ -52,8 +52,8 @@ TextProcessor::TextProcessor(TextProcessorConfig config, std::shared_ptr<const T
 void TextProcessor::check_special_token(std::int32_t id, const char* name,
                                         const char* wanted_by) const {
   if (id >= 0) return;
-  throw InvalidArgument(fmt::format("{} has no {} token, which --{}.{} asks for",
-                                    tokenizer_->path(), name, option_prefix_, wanted_by));
+  throw InvalidArgument(fmt::format("{} has no {} token, which --{}{} asks for", tokenizer_->path(),
+                                    name, option_prefix_, wanted_by));
 }
 
 std::vector<TextProcessor::Entry> TextProcessor::parse(const std::string& fields) const {
@@ -82,13 +82,12 @@ const std::string& TextProcessor::text_of(const nlohmann::json& example, const s
                                           const char* option) const {
   const auto found = example.find(field);
   if (found == example.end()) {
-    throw IoError(fmt::format("the example has no field '{}' (--{}.text_processor.{}); it has: {}",
+    throw IoError(fmt::format("the example has no field '{}' (--{}text_processor.{}); it has: {}",
                               field, option_prefix_, option, fmt::join(names_in(example), ", ")));
   }
   if (!found->is_string()) {
-    throw IoError(
-        fmt::format("field '{}' (--{}.text_processor.{}) is of type {}, expected a string", field,
-                    option_prefix_, option, found->type_name()));
+    throw IoError(fmt::format("field '{}' (--{}text_processor.{}) is of type {}, expected a string",
+                              field, option_prefix_, option, found->type_name()));
   }
   return found->get_ref<const std::string&>();
 }

@@ -29,10 +29,11 @@ struct TokenizedText {
 /// add_bos_token puts BOS before everything with mask 0, add_eos_token EOS behind with mask 1.
 class TextProcessor {
  public:
-  /// `option_prefix` ("train_dataset") names the options in messages. Errors: InvalidArgument if
-  /// neither fields nor fields_from_example is set, or a token that the tokenizer lacks is needed.
+  /// `option_prefix` ("train_dataset", or empty) names the options in messages. Errors:
+  /// InvalidArgument if neither fields nor fields_from_example is set, or a token that the
+  /// tokenizer lacks is needed.
   TextProcessor(TextProcessorConfig config, std::shared_ptr<const Tokenizer> tokenizer,
-                std::string option_prefix);
+                const std::string& option_prefix);
 
   /// Errors: IoError for an example without a wanted field, or where it is not a text.
   /// Callable from many threads at once.
