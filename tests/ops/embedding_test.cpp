@@ -13,16 +13,19 @@ struct EmbeddingCase {
 };
 class EmbeddingTest : public OpTest<EmbeddingCase> {
  protected:
-  std::vector<std::int32_t> tokens() const {
+  void SetUp() override {
+    OpTest::SetUp();
     const EmbeddingCase& c = test_case();
     const auto entries = static_cast<std::int32_t>(c.entries);
-    return random_integers(c.rows, 0, c.first_index == 0 ? entries : 2 * entries, 7);
+    tokens_ = random_integers(c.rows, 0, c.first_index == 0 ? entries : 2 * entries, 7);
   }
-  /// The token's row of the table, or -1 if another rank has it.
-  std::int64_t entry_of(std::int32_t token) const {
-    const std::int64_t entry = token - test_case().first_index;
+  /// The entry of a row's token, or -1 if another rank has it.
+  std::int64_t entry_of(std::int64_t row) const {
+    const std::int64_t entry = tokens_[static_cast<std::size_t>(row)] - test_case().first_index;
     return entry >= 0 && entry < test_case().entries ? entry : -1;
   }
+
+  std::vector<std::int32_t> tokens_;
 };
 
 TEST_P(EmbeddingTest, CopiesRowsOfThisRank) {
@@ -30,14 +33,14 @@ TEST_P(EmbeddingTest, CopiesRowsOfThisRank) {
   const Arena::Scope scope(device().arena());
   const HostTensor table = random_normal({c.entries, c.width}, 1, dtype());
   const Tensor out = device().poisoned({c.rows, c.width}, dtype());
-  device().backend().embedding({.tokens = device().upload(tokens()),
+  device().backend().embedding({.tokens = device().upload(tokens_),
                                 .table = device().upload(table, dtype()),
                                 .out = out,
                                 .first_index = c.first_index},
                                device().stream());
   HostTensor expected({c.rows, c.width});
   for (std::int64_t i = 0; i < expected.size(); ++i) {
-    const std::int64_t entry = entry_of(tokens()[static_cast<std::size_t>(i / c.width)]);
+    const std::int64_t entry = entry_of(i / c.width);
     if (entry >= 0) expected[i] = table[entry * c.width + i % c.width];
   }
   EXPECT_TRUE(all_close(device().download(out), expected, {}));
@@ -50,7 +53,7 @@ TEST_P(EmbeddingTest, BackwardAddsEveryUseOfAToken) {
   const auto run = [&](TestDevice& device, DType dtype) {
     const Arena::Scope scope(device.arena());
     const Tensor dtable = device.upload(before, accumulator_of(dtype));
-    device.backend().embedding_backward({.tokens = device.upload(tokens()),
+    device.backend().embedding_backward({.tokens = device.upload(tokens_),
                                          .dout = device.upload(dout, dtype),
                                          .dtable = dtable,
                                          .first_index = c.first_index},
@@ -59,7 +62,7 @@ TEST_P(EmbeddingTest, BackwardAddsEveryUseOfAToken) {
   };
   HostTensor expected = before;
   for (std::int64_t i = 0; i < dout.size(); ++i) {
-    const std::int64_t entry = entry_of(tokens()[static_cast<std::size_t>(i / c.width)]);
+    const std::int64_t entry = entry_of(i / c.width);
     if (entry >= 0) expected[entry * c.width + i % c.width] += dout[i];
   }
   EXPECT_TRUE(all_close(run(oracle(), DType::kFloat64), expected, {.absolute = 1e-12}));
