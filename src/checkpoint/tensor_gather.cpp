@@ -5,7 +5,7 @@
 #include <cstring>
 #include <string>
 
-#include "ringtrain/checkpoint/tensor_ranges.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 
 namespace ringtrain {
 namespace {

@@ -8,7 +8,7 @@
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/safetensors.h"
 #include "ringtrain/checkpoint/shard_copy.h"
-#include "ringtrain/checkpoint/tensor_ranges.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/checkpoint/train_state.h"
 #include "ringtrain/core/error.h"
 

@@ -1,9 +1,12 @@
 #include <fmt/format.h>
+#include <omp.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -34,18 +37,28 @@ std::pair<int, int> first_equal(const std::vector<std::string>& entries) {
   return {-1, -1};
 }
 
+/// Ranks of one host share its cores, unless OMP_NUM_THREADS or the launcher's binding to cores
+/// has decided that already: waiting threads of another rank cost as much as working ones.
+std::unique_ptr<Device> make_shared_cpu_device(const World& world) {
+  const bool is_bound = omp_get_num_procs() < static_cast<int>(std::thread::hardware_concurrency());
+  if (std::getenv("OMP_NUM_THREADS") == nullptr && !is_bound) {
+    omp_set_num_threads(std::max(1, omp_get_num_procs() / world.local_size()));
+  }
+  return make_cpu_device();
+}
+
 }  // namespace
 
 std::unique_ptr<Device> choose_device(World& world, const std::string& device,
                                       bool oversubscribe_gpu) {
-  if (device == "cpu") return make_cpu_device();  // no call reaches the driver
+  if (device == "cpu") return make_shared_cpu_device(world);  // no call reaches the driver
   if (device != "auto" && device != "cuda") {
     throw InvalidArgument(
         fmt::format("--device={} is unknown; expected auto, cuda or cpu", device));
   }
   const int visible = cuda_device_count();
   const bool some_lack = world.any(visible == 0);
-  if (device == "auto" && some_lack) return make_cpu_device();
+  if (device == "auto" && some_lack) return make_shared_cpu_device(world);
   if (some_lack) {
     // Every rank says the same, so that it is printed once.
     const auto counts = world.all_gather(std::to_string(visible));

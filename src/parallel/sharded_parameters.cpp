@@ -4,32 +4,17 @@
 #include <array>
 
 #include "ringtrain/core/random.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 
 namespace ringtrain {
 namespace {
 
-// Draws the elements of one run, which lie in pieces of whole-tensor rows where tp cuts columns.
+// Draws the elements of one run by their places in the whole tensor.
 void draw_run(Context& context, const ParameterTable& table, const SegmentRun& run, Tensor shard,
               std::uint64_t key, double stddev) {
-  const Segment& segment = *run.segment;
-  const auto draw = [&](std::int64_t local, std::int64_t global, std::int64_t count) {
-    const Tensor out = shard.view(run.shard_begin + local - run.segment_begin, {count});
-    context.ops.random_normal({out, key, global, stddev}, context.compute);
-  };
-  const TpSlice slice = tp_slice(segment, table.tp_rank(), table.tp_size());
-  if (segment.split != TpSplit::kColumns) {
-    const std::int64_t row = segment.shape.num_elements() / segment.shape[0];
-    draw(run.segment_begin, slice.first * row + run.segment_begin, run.count);
-    return;
-  }
-  const std::int64_t row = segment.shape[1];
-  const std::int64_t local_row = segment.local_shape[1];
-  const std::int64_t end = run.segment_begin + run.count;
-  for (std::int64_t at = run.segment_begin; at < end;) {
-    const std::int64_t column = at % local_row;
-    const std::int64_t count = std::min(local_row - column, end - at);
-    draw(at, at / local_row * row + slice.first + column, count);
-    at += count;
+  for (const TensorRange& range : tensor_ranges(run, table.tp_rank(), table.tp_size())) {
+    const Tensor out = shard.view(run.shard_begin + range.piece_begin, {range.count});
+    context.ops.random_normal({out, key, range.whole_begin, stddev}, context.compute);
   }
 }
 

@@ -11,7 +11,7 @@
 #include "ringtrain/checkpoint/hf_checkpoint.h"
 #include "ringtrain/checkpoint/safetensors.h"
 #include "ringtrain/checkpoint/shard_copy.h"
-#include "ringtrain/checkpoint/tensor_ranges.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/data/cut_batch.h"

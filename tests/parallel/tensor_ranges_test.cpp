@@ -1,4 +1,4 @@
-#include "ringtrain/checkpoint/tensor_ranges.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 
 #include <gtest/gtest.h>
 
