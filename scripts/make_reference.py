@@ -30,7 +30,8 @@ try:
     from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM
 except ImportError as error:
-    sys.exit(f"make_reference: {error}; pip install torch transformers safetensors")
+    if not {"-h", "--help"} & set(sys.argv):
+        sys.exit(f"make_reference: {error}; pip install torch transformers safetensors")
 
 
 def random_batch(args, vocab_size):
