@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ranks=2 first_steps=80 all_steps=120
+readonly ranks=2 first_steps=120 all_steps=200
 readonly tokenizer=tests/golden/data/tokenizer.model
 say() { printf '\n== %s\n' "$*"; }
 
