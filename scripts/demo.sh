@@ -16,7 +16,7 @@ scripts/build.sh --target ringtrain
 say "Text to jsonl (demo/data)"
 rm -rf demo
 mkdir -p demo
-python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out demo/data --name shakespeare
+python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out demo/data --name shakespeare --test_size 0.05
 
 say "Tokenizer"
 build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" \
