@@ -1,3 +1,5 @@
 #include "ringtrain/cli/commands.h"
 
-int main(int argc, char** argv) { return ringtrain::run_program(argc, argv); }
+int main(int argc, char** argv) {
+  return ringtrain::run_program(argc, argv);
+}

@@ -11,8 +11,8 @@
 #include "ringtrain/checkpoint/hf_checkpoint.h"
 #include "ringtrain/checkpoint/safetensors.h"
 #include "ringtrain/checkpoint/shard_copy.h"
-#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 
 namespace ringtrain {
 namespace {

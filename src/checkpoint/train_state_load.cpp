@@ -8,9 +8,9 @@
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/safetensors.h"
 #include "ringtrain/checkpoint/shard_copy.h"
-#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/checkpoint/train_state.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 
 namespace ringtrain {
 namespace {

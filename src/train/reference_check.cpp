@@ -11,10 +11,10 @@
 #include "ringtrain/checkpoint/hf_checkpoint.h"
 #include "ringtrain/checkpoint/safetensors.h"
 #include "ringtrain/checkpoint/shard_copy.h"
-#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/data/cut_batch.h"
+#include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/train/engine.h"
 #include "ringtrain/train/runtime.h"
 

@@ -14,8 +14,8 @@ struct ProgramResult {
 /// Runs a program to its end, its arguments as they are (no shell).
 ProgramResult run_process(const std::vector<std::string>& command);
 
-/// The program ($RINGTRAIN_PROGRAM, by default the build's) as one process, and under mpirun on `ranks` ranks with one thread each. Rank
-/// counts of 1 start without mpirun.
+/// The program ($RINGTRAIN_PROGRAM, by default the build's) as one process, and under mpirun on
+/// `ranks` ranks with one thread each. Rank counts of 1 start without mpirun.
 ProgramResult run_program(const std::vector<std::string>& arguments);
 ProgramResult run_program_on_ranks(int ranks, const std::vector<std::string>& arguments);
 
