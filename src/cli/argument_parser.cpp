@@ -43,6 +43,7 @@ bool parse_bool(const std::string& option, const std::string& text) {
 
 ArgumentParser::ArgumentParser(const std::string& command, const std::string& description)
     : app_(std::make_unique<CLI::App>(description, command)) {
+  names_.push_back("help");
   app_->set_help_flag();  // --help may stand among broken arguments: in_one_form finds it
   app_->get_formatter()->column_width(kHelpColumn);
 }
@@ -85,7 +86,7 @@ std::vector<std::string> ArgumentParser::in_one_form(const std::vector<std::stri
   std::vector<std::string> pairs;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
-    if (argument == "--help" || argument == "-h") {
+    if (argument == "-h" || argument == "--help" || argument.starts_with("--help=")) {
       help_wanted_ = true;
       return {};
     }

@@ -5,6 +5,7 @@
 #include "ringtrain/cli/argument_parser.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/parallel/mesh.h"
 
 namespace ringtrain {
 namespace {
@@ -27,6 +28,13 @@ struct Reading {
   bool print_config = false;
 };
 
+/// "json | huggingface"; that a text may also be empty goes without saying.
+std::string shown_choices(const Option& option) {
+  std::vector<std::string> choices = option.choices;
+  std::erase(choices, "");
+  return fmt::format("{}", fmt::join(choices, " | "));
+}
+
 void add_table(ArgumentParser& parser, Command command, Reading& reading) {
   const TrainConfig defaults = default_config(command);
   for (const Option& option : options()) {
@@ -38,9 +46,7 @@ void add_table(ArgumentParser& parser, Command command, Reading& reading) {
       reading.command_line.assignments.push_back({name, text});
     };
     std::string help = option.help;
-    if (!option.choices.empty()) {
-      help += fmt::format(": {}", fmt::join(option.choices, " | "));
-    }
+    if (!option.choices.empty()) help += fmt::format(" ({})", shown_choices(option));
     if (kind_name(option) == "BOOL") {
       parser.add_flag(name, help, shown, [assign](bool value) { assign(value ? "1" : "0"); });
     } else {
@@ -49,13 +55,16 @@ void add_table(ArgumentParser& parser, Command command, Reading& reading) {
   }
 }
 
-void check_data(Command command, const TrainConfig& config) {
-  if (command == Command::kTrain) {
-    validate_dataset("train_dataset", config.train_dataset, config.llama);
-  }
+using NamedDataset = std::pair<std::string, const DatasetConfig*>;
+
+/// The data sets that the command reads.
+std::vector<NamedDataset> datasets_of(Command command, const TrainConfig& config) {
+  std::vector<NamedDataset> datasets;
+  if (command == Command::kTrain) datasets.emplace_back("train_dataset", &config.train_dataset);
   if (command == Command::kEval || (command == Command::kTrain && config.eval_steps > 0)) {
-    validate_dataset("eval_dataset", config.eval_dataset, config.llama);
+    datasets.emplace_back("eval_dataset", &config.eval_dataset);
   }
+  return datasets;
 }
 
 }  // namespace
@@ -97,8 +106,21 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
     return job;
   }
   validate_config(command, config);
-  check_data(command, config);
+  for (const auto& [name, dataset] : datasets_of(command, config)) {
+    validate_dataset(name, *dataset, config.llama);
+  }
   return job;
+}
+
+void validate_on_mesh(Command command, const TrainConfig& config, int world_size) {
+  const MeshShape shape = parse_mesh(config.mesh_dim, world_size);
+  const MeshSizes mesh{shape.dp, shape.fsdp, shape.tp, shape.sp};
+  validate_model_on_mesh(config.llama, mesh);
+  for (const auto& [name, dataset] : datasets_of(command, config)) {
+    const JsonDatasetConfig& json = dataset->json_dataset;
+    validate_batch_on_mesh(json.batch_size, json.seq_length, config.sp_layout, mesh,
+                           name + ".json_dataset.batch_size", name + ".json_dataset.seq_length");
+  }
 }
 
 }  // namespace ringtrain

@@ -33,6 +33,7 @@ int run_command(Command command, const Invocation& invocation, JobBody body) {
       if (world->rank() == 0) fmt::print("{}", *job.answer);
       return 0;
     }
+    validate_on_mesh(command, job.resolved.config, world->size());
     return body(*world, job.resolved.config, job.resolved.report);
   });
 }

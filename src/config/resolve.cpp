@@ -64,7 +64,9 @@ class Resolver {
     const std::string preset = last_text("load_llama_config", files, flags);
     const std::string checkpoint = last_text("load_checkpoint", files, flags);
     constexpr std::string_view kJson = "json::", kParams = "params::";
-    if (preset.starts_with(kJson)) {
+    if (preset == kJson) {
+      throw InvalidArgument("load_llama_config 'json::' names no file");
+    } else if (preset.starts_with(kJson)) {
       apply_model_file(preset.substr(kJson.size()), "json::" + preset.substr(kJson.size()));
     } else if (!preset.empty()) {
       const Preset& found = find_preset(preset);

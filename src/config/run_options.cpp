@@ -9,8 +9,8 @@ void add_mesh_options(std::vector<Option>& table) {
       "mesh_dim", "sizes of dp,fsdp,tp,sp, or dp:1,fsdp:-1,tp:1,sp:8; one may be -1: the rest");
   mesh.add<&TrainConfig::mesh_order>(
       "mesh_order", "axes from the one whose neighbours are adjacent ranks outwards");
-  mesh.add<&TrainConfig::dtype>("dtype", "compute type; parameters and optimizer state are fp32")
-      .choices = {"bf16", "fp32", "fp16"};
+  mesh.add<&TrainConfig::dtype>(
+      "dtype", "compute type, bf16 or fp32; parameters and optimizer state are fp32");
   mesh.add<&TrainConfig::device>("device", "auto takes the GPU where every rank has one")
       .choices = {"auto", "cuda", "cpu"};
   mesh.add<&TrainConfig::oversubscribe_gpu>("oversubscribe_gpu",

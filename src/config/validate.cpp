@@ -6,6 +6,7 @@
 #include <array>
 #include <filesystem>
 
+#include "ringtrain/config/suggestion.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -43,6 +44,7 @@ void refuse_unsupported(const TrainConfig& config) {
   if (config.dtype == "fp16") {
     throw InvalidArgument("dtype fp16 is not supported: it needs loss scaling; use bf16 or fp32");
   }
+  check_choice("dtype", config.dtype, std::vector<std::string>{"bf16", "fp32"});
   if (config.logger.online) {
     throw InvalidArgument(
         "logger.online=True is not supported: nothing is sent anywhere; every logged value is in "

@@ -40,6 +40,8 @@ TEST(Validate, RefusesWhatTheOriginalHasAndThisHasNot) {
             "llama.fcm_max_ratio=0.2: forgetful causal masking is not supported; leave it at 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.dtype = "fp16"; }),
             "dtype fp16 is not supported: it needs loss scaling; use bf16 or fp32");
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.dtype = "float32"; }),
+            "dtype 'float32' is not one of 'bf16', 'fp32'");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.logger.online = true; }),
             "logger.online=True is not supported: nothing is sent anywhere; every logged value is "
             "in metrics.jsonl under logger.output_dir");

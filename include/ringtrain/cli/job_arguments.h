@@ -21,6 +21,11 @@ struct JobArguments {
 /// config/validate.h).
 JobArguments parse_job_arguments(Command command, const std::vector<std::string>& arguments);
 
+/// Checks the configuration against the mesh that it makes of `world_size` ranks, before a device
+/// is touched: heads and feed-forward by tp, and the batches that `command` reads.
+/// Errors: InvalidArgument (parallel/mesh.h, config/validate.h).
+void validate_on_mesh(Command command, const TrainConfig& config, int world_size);
+
 /// "train", "eval", "verify".
 std::string_view name_of(Command command);
 
