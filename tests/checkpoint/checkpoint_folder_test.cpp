@@ -86,7 +86,7 @@ TEST(CheckpointFolderTest, NamesHaveEightDigits) {
 
 TEST(CheckpointFolderTest, RollingSavesReplaceEachOtherAndMilestonesStay) {
   const TemporaryDirectory folder;
-  const fs::path root = folder / "run" / "checkpoints";
+  const fs::path root = folder / "run" / kCheckpointFolder;
   save(root, 10);
   EXPECT_EQ(names_in(root), (Names{"latest", "step-00000010"}));
   save(root, 20, /*milestone=*/true);
@@ -103,7 +103,7 @@ TEST(CheckpointFolderTest, RollingSavesReplaceEachOtherAndMilestonesStay) {
 
 TEST(CheckpointFolderTest, FindsTheNewestFromFolderRunAndSave) {
   const TemporaryDirectory folder;
-  const fs::path root = folder / "checkpoints";
+  const fs::path root = folder / kCheckpointFolder;
   EXPECT_EQ(find(folder.path()).metadata, "none");
   EXPECT_EQ(find(folder / "nowhere").metadata, "none");
   save(root, 10, true);
