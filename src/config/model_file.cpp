@@ -8,6 +8,7 @@
 #include "option_value.h"
 #include "ringtrain/config/literal.h"
 #include "ringtrain/config/suggestion.h"
+#include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "settings.h"
 
@@ -19,16 +20,26 @@ using Json = nlohmann::ordered_json;
 /// Keys of a Hugging Face config.json whose value must be the one that LLaMA has.
 const std::vector<std::pair<std::string, Json>>& required_values() {
   static const std::vector<std::pair<std::string, Json>> values{
-      {"model_type", "llama"},     {"hidden_act", "silu"},          {"attention_bias", false},
-      {"mlp_bias", false},         {"attention_dropout", 0.0},      {"partial_rotary_factor", 1.0},
-      {"sliding_window", nullptr}, {"quantization_config", nullptr}};
+      {"model_type", "llama"},
+      {"architectures", Json::array({"LlamaForCausalLM"})},
+      {"hidden_act", "silu"},
+      {"attention_bias", false},
+      {"mlp_bias", false},
+      {"attention_dropout", 0.0},
+      {"partial_rotary_factor", 1.0},
+      {"sliding_window", nullptr},
+      {"quantization_config", nullptr}};
   return values;
 }
 
 /// Keys that say nothing about the mathematics.
-constexpr std::array<std::string_view, 9> kIndifferent{
-    "architectures", "torch_dtype",    "dtype",         "transformers_version", "use_cache",
-    "pad_token_id",  "pretraining_tp", "_name_or_path", "rope_interleaved"};
+constexpr std::array<std::string_view, 8> kIndifferent{
+    "torch_dtype",  "dtype",          "transformers_version", "use_cache",
+    "pad_token_id", "pretraining_tp", "_name_or_path",        "rope_interleaved"};
+
+/// Keys that a Hugging Face file must hold: 7b's sizes would not do for another model.
+constexpr std::array<const char*, 5> kRequiredSizes{
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"};
 
 std::vector<std::string> model_keys() {
   std::vector<std::string> keys;
@@ -101,21 +112,24 @@ class ModelReader {
 
 std::vector<Setting> settings_of_model(const Json& model, const std::string& source,
                                        std::vector<std::string>& notices) {
-  return with_context("reading " + source, [&] {
-    ModelReader reader(source);
-    if (!is_hugging_face(model)) {
-      for (const auto& [key, value] : model.items()) {
-        if (!reader.add_alias(key, value)) reader.add_strictly(key, value);
-      }
-      return reader.take();
-    }
-    std::vector<std::string> unused;
-    for (const auto& [key, value] : model.items()) reader.add_hugging_face(key, value, unused);
-    if (!unused.empty()) {
-      notices.push_back(fmt::format("{}: keys not used: {}", source, fmt::join(unused, ", ")));
+  ModelReader reader(source);
+  if (!is_hugging_face(model)) {
+    for (const auto& [key, value] : model.items()) {
+      if (!reader.add_alias(key, value)) reader.add_strictly(key, value);
     }
     return reader.take();
-  });
+  }
+  std::vector<std::string> unused;
+  for (const auto& [key, value] : model.items()) reader.add_hugging_face(key, value, unused);
+  for (const char* key : kRequiredSizes) {
+    if (!model.contains(key) || model[key].is_null()) {
+      throw InvalidArgument(fmt::format("the file has no {}", key));
+    }
+  }
+  if (!unused.empty()) {
+    notices.push_back(fmt::format("{}: keys not used: {}", source, fmt::join(unused, ", ")));
+  }
+  return reader.take();
 }
 
 std::vector<Setting> settings_of_update(const std::string& text, const std::string& source) {
@@ -134,9 +148,10 @@ ModelConfig read_model_config(const std::filesystem::path& file) {
   TrainConfig config;
   std::vector<std::string> notices;
   with_context("reading " + file.string(), [&] {
-    for (const Setting& setting : settings_of_model(read_json_object(file), "model", notices)) {
+    for (const Setting& setting : settings_of_model(read_json_object(file), "the model", notices)) {
       set_value(*setting.option, setting.name, setting.value, config);
     }
+    validate_model(config.llama);
   });
   return config.llama;
 }

@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <set>
 
+#include "checkpoint_agreement.h"
 #include "mesh_agreement.h"
 #include "option_value.h"
+#include "ringtrain/config/model_file.h"
 #include "ringtrain/config/presets.h"
 #include "ringtrain/config/suggestion.h"
 #include "ringtrain/core/error.h"
@@ -63,7 +65,7 @@ class Resolver {
   void apply_base_model(const std::vector<Setting>& files, const std::vector<Setting>& flags) {
     const std::string preset = last_text("load_llama_config", files, flags);
     const std::string checkpoint = last_text("load_checkpoint", files, flags);
-    constexpr std::string_view kJson = "json::", kParams = "params::";
+    constexpr std::string_view kJson = "json::";
     if (preset == kJson) {
       throw InvalidArgument("load_llama_config 'json::' names no file");
     } else if (preset.starts_with(kJson)) {
@@ -72,11 +74,8 @@ class Resolver {
       const Preset& found = find_preset(preset);
       apply(settings_of_model(parse_json(std::string(found.json)), "preset " + preset,
                               report_.notices));
-    } else if (checkpoint.starts_with(kParams)) {
-      const std::filesystem::path directory = checkpoint.substr(kParams.size());
-      if (std::filesystem::is_directory(directory)) {
-        apply_model_file(directory / "config.json", "checkpoint " + directory.string());
-      }
+    } else if (const std::string directory = params_directory(checkpoint); !directory.empty()) {
+      apply_model_file(std::filesystem::path(directory) / "config.json", "checkpoint " + directory);
     }
   }
 
@@ -94,6 +93,12 @@ class Resolver {
     choose_dataset_type(config_.train_dataset, "train_dataset");
     choose_dataset_type(config_.eval_dataset, "eval_dataset");
     choose_attention();
+    if (const std::string directory = params_directory(config_.load_checkpoint);
+        !directory.empty()) {
+      agree_with_checkpoint(config_,
+                            read_model_config(std::filesystem::path(directory) / "config.json"),
+                            "checkpoint " + directory, report_);
+    }
     if (!without_meaning_.empty()) {
       report_.notices.push_back(
           fmt::format("accepted, no meaning here: {}", fmt::join(without_meaning_, ", ")));
@@ -102,6 +107,14 @@ class Resolver {
   }
 
  private:
+  /// DIR of params::DIR where it is a directory; empty else: loading reports what is wrong with it.
+  static std::string params_directory(const std::string& checkpoint) {
+    constexpr std::string_view kParams = "params::";
+    if (!checkpoint.starts_with(kParams)) return "";
+    const std::string directory = checkpoint.substr(kParams.size());
+    return std::filesystem::is_directory(directory) ? directory : "";
+  }
+
   static std::string last_text(std::string_view name, const std::vector<Setting>& files,
                                const std::vector<Setting>& flags) {
     std::string text;
@@ -115,9 +128,9 @@ class Resolver {
   }
 
   void apply_model_file(const std::filesystem::path& path, const std::string& source) {
-    const nlohmann::ordered_json model =
-        with_context("reading " + path.string(), [&] { return read_json_object(path); });
-    apply(settings_of_model(model, source, report_.notices));
+    apply(with_context("reading " + path.string(), [&] {
+      return settings_of_model(read_json_object(path), source, report_.notices);
+    }));
   }
 
   void choose_dataset_type(DatasetConfig& dataset, const std::string& name) {

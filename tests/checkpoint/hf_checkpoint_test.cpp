@@ -11,6 +11,7 @@
 
 #include "ringtrain/checkpoint/hf_config.h"
 #include "ringtrain/checkpoint/safetensors.h"
+#include "ringtrain/config/model_file.h"
 #include "ringtrain/core/error.h"
 #include "support/device_test.h"
 #include "support/golden.h"
@@ -52,7 +53,7 @@ ValueOf values_in(const SafetensorsReader& file) {
 TEST_P(HfCheckpointTest, GoldenModelsRoundTripOnEveryMesh) {
   for (const char* name : {"llama1", "gqa_tied_llama3", "head_dim100"}) {
     const fs::path source = golden_directory() / "hf" / name;
-    const ModelConfig config = read_hf_config(source);
+    const ModelConfig config = read_model_config(source / "config.json");
     const ValueOf expected = values_in(SafetensorsReader(source / "model.safetensors"));
     for (const MeshShape& mesh : kMeshes) {
       SCOPED_TRACE(std::string(name) + " " + mesh.to_string());

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ringtrain/checkpoint/file.h"
+#include "ringtrain/config/model_file.h"
 #include "ringtrain/core/error.h"
 #include "support/golden.h"
 #include "support/temporary_directory.h"
@@ -28,7 +29,7 @@ json base() {
 ModelConfig read(const json& text) {
   const TemporaryDirectory folder;
   replace_text(folder / "config.json", text.dump());
-  return read_hf_config(folder.path());
+  return read_model_config(folder / "config.json");
 }
 
 TEST(HfConfigTest, MissingKeysTakeTheDefaultsOfTransformers) {
@@ -67,7 +68,8 @@ TEST(HfConfigTest, RopeAtTheTopLevel) {
 }
 
 TEST(HfConfigTest, RopeParametersOfTransformers5) {
-  const ModelConfig config = read_hf_config(golden_directory() / "hf" / "gqa_tied_llama3");
+  const ModelConfig config =
+      read_model_config(golden_directory() / "hf" / "gqa_tied_llama3" / "config.json");
   EXPECT_EQ(config.rope_theta, 5e5);
   EXPECT_EQ(config.rope_scaling.type, "llama3");
   EXPECT_EQ(config.rope_scaling.factor, 8.0);
@@ -90,7 +92,7 @@ TEST(HfConfigTest, ListOfEndTokensGivesTheFirst) {
 TEST(HfConfigTest, WritesWhatItReads) {
   for (const char* name : {"llama1", "gqa_tied_llama3", "head_dim100"}) {
     SCOPED_TRACE(name);
-    const ModelConfig config = read_hf_config(golden_directory() / "hf" / name);
+    const ModelConfig config = read_model_config(golden_directory() / "hf" / name / "config.json");
     const json text = json::parse(hf_config_text(config, DType::kBFloat16));
     EXPECT_EQ(text["architectures"], json::array({"LlamaForCausalLM"}));
     EXPECT_EQ(text["torch_dtype"], "bfloat16");
@@ -146,19 +148,19 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"attention_bias", {{"attention_bias", true}}, "attention_bias"},
         Refusal{"mlp_bias", {{"mlp_bias", true}}, "mlp_bias"},
         Refusal{"gelu", {{"hidden_act", "gelu"}}, "gelu"},
-        Refusal{"quantised", {{"quantization_config", {{"bits", 4}}}}, "quantised"},
+        Refusal{"quantised", {{"quantization_config", {{"bits", 4}}}}, "quantization_config"},
         Refusal{"yarn", {{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 4}}}}, "yarn"},
         Refusal{"no_factor", {{"rope_scaling", {{"rope_type", "linear"}}}}, "factor"},
         Refusal{"no_size", {{"hidden_size", nullptr}}, "hidden_size"},
         Refusal{"text_for_number", {{"vocab_size", "many"}}, "vocab_size"},
-        Refusal{"zero_layers", {{"num_hidden_layers", 0}}, "num_hidden_layers=0"}),
+        Refusal{"zero_layers", {{"num_hidden_layers", 0}}, "num_hidden_layers must be at least 1"}),
     [](const auto& refusal) { return refusal.param.name; });
 
 TEST(HfConfigTest, BrokenJsonNamesTheFile) {
   const TemporaryDirectory folder;
   replace_text(folder / "config.json", "{\"vocab_size\": ");
-  EXPECT_THROW(read_hf_config(folder.path()), IoError);
-  EXPECT_THROW(read_hf_config(folder / "nowhere"), IoError);
+  EXPECT_THROW(read_model_config(folder / "config.json"), InvalidArgument);
+  EXPECT_THROW(read_model_config(folder / "nowhere" / "config.json"), IoError);
 }
 
 }  // namespace

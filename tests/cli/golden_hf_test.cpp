@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include "ringtrain/checkpoint/hf_config.h"
+#include "ringtrain/config/model_file.h"
 #include "support/golden.h"
 #include "support/gpu.h"
 #include "support/program.h"
@@ -57,7 +57,7 @@ TEST_P(GoldenHf, EqualsTransformers) {
   std::size_t runs = 0;
   for (const auto& directory : cases) {
     std::printf("[ case     ] %s\n", directory.filename().c_str());
-    const ModelConfig model = read_hf_config(directory);
+    const ModelConfig model = read_model_config(directory / "config.json");
     for (const MeshCase& mesh : kMeshes) {
       if (model.kv_heads() % mesh.tp != 0) continue;
       // Ranks that share a GPU talk through sockets: few of them are enough.

@@ -113,9 +113,10 @@ class ModelFileTest : public ::testing::Test {
 };
 
 TEST_F(ModelFileTest, ReadsHuggingFaceFilesOldAndNew) {
-  const char* shape = R"("model_type": "llama", "hidden_size": 64, "num_attention_heads": 4,
+  const char* shape = R"("model_type": "llama", "vocab_size": 32, "intermediate_size": 80,
+      "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
       "num_key_value_heads": 2, "head_dim": null, "hidden_act": "silu", "attention_bias": false,
-      "max_position_embeddings": 256, "eos_token_id": [2, 7], "architectures": ["X"],
+      "max_position_embeddings": 256, "eos_token_id": [2, 7], "architectures": ["LlamaForCausalLM"],
       "torch_dtype": "bfloat16", "attention_dropout": 0.0)";
   const std::string scaling = R"({"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 2.0,
       "original_max_position_embeddings": 64, "rope_type": "llama3")";
@@ -137,10 +138,11 @@ TEST_F(ModelFileTest, ReadsHuggingFaceFilesOldAndNew) {
 
 TEST_F(ModelFileTest, RefusesWhatChangesTheMathematics) {
   for (const auto& [text, message] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"model_type": "llama", "hidden_size": 64})", "the file has no vocab_size"},
            {R"({"model_type": "mistral"})", "model_type \"mistral\" is not supported; only "},
            {R"({"model_type": "llama", "attention_bias": true})", "attention_bias true is not"},
            {R"({"model_type": "llama", "hidden_act": "gelu"})", "hidden_act \"gelu\" is not"},
-           {R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})",
+           {R"({"rope_scaling": {"type": "yarn", "factor": 2}})",
             "rope_scaling.rope_type 'yarn' is not one of"},
            {R"({"hiden_size": 3})", "unknown model key 'hiden_size'; did you mean 'hidden_size'?"},
            {R"({"hidden_size": "3"})", "hidden_size takes a whole number, got \"3\""},
@@ -154,9 +156,12 @@ TEST_F(ModelFileTest, RefusesWhatChangesTheMathematics) {
   }
 }
 
+const char* const kSmallModel = R"("model_type": "llama", "vocab_size": 32, "hidden_size": 64,
+    "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4, "rope_theta": 5e5)";
+
 TEST_F(ModelFileTest, CountsAsAPreset) {
   const std::string path =
-      write(R"({"model_type": "llama", "hidden_size": 64, "mlp_rank": 3, "use_cache": true})");
+      write(std::string("{") + kSmallModel + R"(, "mlp_rank": 3, "use_cache": true})");
   const auto [config, report] =
       resolve_config(Command::kTrain, {{{"load_llama_config", "json::" + path}}, {}});
   EXPECT_EQ(config.llama.hidden_size, 64);
@@ -165,18 +170,50 @@ TEST_F(ModelFileTest, CountsAsAPreset) {
   EXPECT_EQ(report.notices[0], "json::" + path + ": keys not used: mlp_rank");
 }
 
-TEST_F(ModelFileTest, OfACheckpointCountsWhereNoPresetIsNamed) {
-  write(R"({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 3})");
-  const std::string checkpoint = "params::" + directory_.path().string();
-  const auto alone = resolve_config(
-      Command::kTrain, {{{"load_checkpoint", checkpoint}, {"llama.num_hidden_layers", "5"}}, {}});
-  EXPECT_EQ(alone.config.llama.hidden_size, 64);
-  EXPECT_EQ(alone.config.llama.num_hidden_layers, 5);
-  EXPECT_EQ(alone.report.sources.at("llama.hidden_size"),
-            "checkpoint " + directory_.path().string());
-  const auto with_preset = resolve_config(
-      Command::kTrain, {{{"load_checkpoint", checkpoint}, {"load_llama_config", "1b"}}, {}});
-  EXPECT_EQ(with_preset.config.llama.hidden_size, 2048);
+class CheckpointModelTest : public ModelFileTest {
+ protected:
+  CheckpointModelTest() { write(std::string("{") + kSmallModel + "}"); }
+  ResolvedConfig resolve(std::vector<Assignment> flags) const {
+    flags.push_back({"load_checkpoint", "params::" + directory_.path().string()});
+    return resolve_config(Command::kTrain, {std::move(flags), {}});
+  }
+  const std::string name_ = "checkpoint " + directory_.path().string();
+};
+
+TEST_F(CheckpointModelTest, CountsWhereNoPresetIsNamed) {
+  const auto [config, report] = resolve({{"llama.max_sequence_length", "99"}});
+  EXPECT_EQ(config.llama.hidden_size, 64);
+  EXPECT_EQ(config.llama.max_sequence_length, 99);
+  EXPECT_EQ(report.sources.at("llama.hidden_size"), name_);
+  EXPECT_TRUE(report.notices.empty());
+}
+
+TEST_F(CheckpointModelTest, MustHaveTheSizesOfTheRun) {
+  const std::string advice = "; leave out --load_llama_config to take the checkpoint's model";
+  EXPECT_EQ(error_text([&] {
+              resolve({{"load_llama_config", "1b"}});
+            }),
+            "llama.vocab_size is 32000 (preset 1b), " + name_ + " has 32" + advice);
+  // The same tensors, other heads: nothing else would notice.
+  EXPECT_EQ(error_text([&] {
+              resolve({{"llama.num_attention_heads", "8"}});
+            }),
+            "llama.num_attention_heads is 8 (command line), " + name_ + " has 4" + advice);
+  EXPECT_EQ(error_text([&] { resolve({{"llama.num_key_value_heads", "4"}}); }), "no error");
+}
+
+TEST_F(CheckpointModelTest, MayBeChangedInRopeOnPurposeOnly) {
+  const std::string preset = directory_ / "preset.json";
+  std::ofstream(preset) << R"({"vocab_size": 32, "hidden_size": 64, "intermediate_size": 80,
+      "num_hidden_layers": 3, "num_attention_heads": 4, "rope_theta": 1e4})";
+  EXPECT_EQ(error_text([&] {
+              resolve({{"load_llama_config", "json::" + preset}});
+            }).substr(0, 42),
+            "llama.rope_theta is 10000.0 (json::" + preset.substr(0, 7));
+  const auto report = resolve({{"llama.rope_theta", "1e7"}}).report;
+  ASSERT_EQ(report.notices.size(), 1u);
+  EXPECT_EQ(report.notices[0],
+            "llama.rope_theta is 10000000.0 (command line), " + name_ + " has 500000.0");
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ struct ResolvedConfig {
 /// Applies, in this order: defaults; the model preset; --config files, a later one over an earlier
 /// one; flags, the last of equal ones; update_llama_config, at the rank of whoever gave it (a
 /// file's yields to llama.* flags). Without load_llama_config, params::DIR brings the model of
-/// DIR/config.json in the preset's place. Settings in files that `command` does not take are
+/// DIR/config.json in the preset's place; a model that then disagrees with the checkpoint's is an
+/// error naming both values. Settings in files that `command` does not take are
 /// skipped, so that one file serves train, eval and verify.
 ///
 /// Then fills in what follows from other values: the type of a data set, the attention type, and
