@@ -70,10 +70,9 @@ class NcclCommunicator final : public Communicator {
   int size() const override { return size_; }
 
   std::unique_ptr<Communicator> split(std::string name, int color, int key) override {
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.splitShare = 1;  // hundreds of MiB of buffers, and seconds of set-up, are shared
     ncclComm_t part = nullptr;
-    check_nccl(ncclCommSplit(comm_, color, key, &part, &config), "split");
+    // Groups work on streams of their own at the same time, so none shares another's buffers.
+    check_nccl(ncclCommSplit(comm_, color, key, &part, nullptr), "split");
     int rank = 0;
     int size = 1;
     check_nccl(ncclCommUserRank(part, &rank), "split");

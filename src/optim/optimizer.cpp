@@ -54,6 +54,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ParameterTable& table,
   parameter_sums_ = allocate(table.num_tensors(), DType::kFloat64);
   clip_ = allocate(2, DType::kFloat32);
   parameter_norm_ = allocate(2, DType::kFloat32);
+  context.ops.fill(clip_, 0.0, context.compute);  // may be read before the first update
   upload_ranges();
 }
 

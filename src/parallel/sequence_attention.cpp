@@ -47,7 +47,7 @@ void SequenceAttention::forward(const Forward& args) {
   if (num_visible_ > 1) {
     fold.partial = context_.arena.allocate(args.query.shape(), DType::kFloat32, MemoryKind::kRing);
   }
-  if (options_.transport == KeyValueTransport::kRing) {
+  if (rotates()) {
     ring_forward(args, fold);
   } else {
     gathered_forward(args, fold);
@@ -60,7 +60,7 @@ void SequenceAttention::backward(const Backward& args) {
       context_.arena.allocate(args.lse.shape(), DType::kFloat32, MemoryKind::kWorkspace);
   context_.ops.attention_delta({args.out, args.dout, delta}, context_.compute);
   context_.ops.fill(args.dquery, 0, context_.compute);
-  if (options_.transport == KeyValueTransport::kRing) {
+  if (rotates()) {
     ring_backward(args, delta);
   } else {
     gathered_backward(args, delta);

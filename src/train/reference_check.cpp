@@ -141,6 +141,7 @@ void Check::set_up() {
     data->json_dataset.batch_size = batch_.batch_size;
     data->json_dataset.seq_length = batch_.seq_length;
   }
+  check_token_ids(batch_, config_.llama.vocab_size);
   config_.loss_reduction = "sequence";  // the file's
   config_.packing = "none";
   config_.optimizer = {};
@@ -212,9 +213,13 @@ void Check::compare_logits() {
 void Check::compare_values(const std::string& name, const std::vector<double>& actual,
                            double tolerance) {
   const std::vector<float> expected = file_.floats(name);
+  if (expected.size() != actual.size()) {
+    throw IoError(fmt::format("{}: {} has {} elements, expected {}", file_.path().string(), name,
+                              expected.size(), actual.size()));
+  }
   ErrorSum sum;
   if (world_.rank() == 0) {
-    for (std::size_t i = 0; i < actual.size(); ++i) sum.add(actual[i], expected.at(i));
+    for (std::size_t i = 0; i < actual.size(); ++i) sum.add(actual[i], expected[i]);
   }
   finish({name}, {sum}, tolerance);
 }

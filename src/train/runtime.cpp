@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -53,6 +56,21 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       params_(device_->make_stream(StreamPriority::kHigh)),
       compute_dtype_(dtype_from_name(config.dtype)) {}
 
+// Bytes that all ranks together want of the device of this rank, which they may share: hosts share
+// their memory, and GPUs are shared under --oversubscribe_gpu.
+std::size_t Runtime::memory_wanted(std::size_t bytes) {
+  const std::string place = world_.host_name() + " " + device_->uuid();
+  const std::vector<std::string> places = world_.all_gather(place);
+  const std::vector<std::string> sizes = world_.all_gather(std::to_string(bytes));
+  std::size_t sum = 0;
+  for (std::size_t rank = 0; rank < places.size(); ++rank) {
+    const std::size_t size = std::stoull(sizes[rank]);
+    if (places[rank] == place) sum += size;
+    fullest_rank_bytes_ = std::max(fullest_rank_bytes_, size);
+  }
+  return sum;
+}
+
 void Runtime::allocate(const Rehearsal& rehearsal) {
   const std::unique_ptr<Device> device = make_meta_device();
   const std::unique_ptr<Backend> ops = make_meta_backend(ops_->workspace_bytes());
@@ -67,13 +85,15 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   rehearsal(context);
 
   memory_table_ = format_table(arena);
-  const Device::MemoryInfo memory = device_->memory();
-  if (arena.peak() > memory.free_bytes) {
+  const std::size_t wanted = memory_wanted(arena.peak());
+  const std::size_t free_bytes = device_->memory().free_bytes;
+  if (world_.any(wanted > free_bytes)) {
     throw DeviceError(fmt::format(
-        "the run needs {} bytes of device memory, {} has {} free; shorten seq_length or "
+        "the run needs {} bytes of the memory of {} for its ranks, {} are free; shorten seq_length "
+        "or "
         "batch_size, "
         "set remat_block=nothing_saveable and scan_mlp=true, or use more fsdp, tp or sp\n{}",
-        arena.peak(), device_->name(), memory.free_bytes, memory_table_));
+        wanted, device_->name(), free_bytes, memory_table_));
   }
   memory_ = std::make_unique<DeviceMemory>(*device_, arena.peak());
   arena_.emplace(memory_->data(), memory_->bytes());

@@ -2,8 +2,9 @@
 
 namespace ringtrain {
 
-TestContext::TestContext(DType compute_dtype, std::size_t arena_bytes)
-    : device_(make_cpu_device()), ops_(make_cpu_backend()) {
+TestContext::TestContext(DeviceType device, DType compute_dtype, std::size_t arena_bytes)
+    : device_(device == DeviceType::kCuda ? make_cuda_device(0) : make_cpu_device()),
+      ops_(device == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()) {
   for (auto* group : {&mesh_.ring, &mesh_.tp, &mesh_.param, &mesh_.dp}) {
     *group = make_one_rank_communicator(*device_);
   }

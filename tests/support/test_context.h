@@ -14,7 +14,10 @@ namespace ringtrain {
 class TestContext {
  public:
   /// One CPU rank, whatever world the test runs in: what a run on a mesh is compared with.
-  TestContext(DType compute_dtype, std::size_t arena_bytes);
+  TestContext(DType compute_dtype, std::size_t arena_bytes)
+      : TestContext(DeviceType::kCpu, compute_dtype, arena_bytes) {}
+  /// The same on a device.
+  TestContext(DeviceType device, DType compute_dtype, std::size_t arena_bytes);
   /// All ranks of `world` as the mesh `mesh_dim`; collective. GPU ranks may share a GPU.
   TestContext(World& world, const std::string& mesh_dim, DeviceType device, DType compute_dtype,
               std::size_t arena_bytes);

@@ -59,6 +59,10 @@ class SequenceAttention {
   int num_ranks() const { return context_.mesh.shape.sp; }
   int rank() const { return context_.mesh.coordinates.sp; }
   bool is_visible(int key_rank) const { return visible_[static_cast<std::size_t>(key_rank)]; }
+  // A ring of one has its keys already: nothing to gather, nothing to copy.
+  bool rotates() const {
+    return options_.transport == KeyValueTransport::kRing || num_ranks() == 1;
+  }
   // The rank whose keys are here at step `step` of the rotation.
   int owner(int step) const { return (rank() - step + num_ranks()) % num_ranks(); }
 

@@ -22,7 +22,8 @@ class Runtime {
   /// runs one of each kind of step.
   using Rehearsal = std::function<void(Context&)>;
   /// Runs `rehearsal` on the meta device to learn the arena's size, then allocates it; once.
-  /// Errors: DeviceError with the plan's table where the device has less memory free.
+  /// Collective. Errors: DeviceError with the plan's table where a device has less memory free
+  /// than the ranks on it want together.
   void allocate(const Rehearsal& rehearsal);
 
   World& world() { return world_; }
@@ -32,8 +33,12 @@ class Runtime {
   Context& context() { return *context_; }
   /// Bytes by kind, from the rehearsal, as lines of text. Valid after `allocate`.
   const std::string& memory_table() const { return memory_table_; }
+  /// The largest arena of any rank, in bytes. Valid after `allocate`.
+  std::size_t fullest_rank_bytes() const { return fullest_rank_bytes_; }
 
  private:
+  std::size_t memory_wanted(std::size_t bytes);
+
   World& world_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Communicator> all_ranks_;
@@ -46,6 +51,7 @@ class Runtime {
   std::optional<Arena> arena_;
   std::unique_ptr<Context> context_;
   std::string memory_table_;
+  std::size_t fullest_rank_bytes_ = 0;
   DType compute_dtype_;
 };
 

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ringtrain/config/train_config.h"
+#include "ringtrain/data/batch.h"
+#include "ringtrain/parallel/context.h"
+
+namespace ringtrain {
+
+/// A training run small enough to be repeated on every mesh: 3 layers, 4 heads of 12, batches of 4
+/// sequences of 48 random tokens, three batches by turns.
+struct TinyRun {
+  std::string name;
+  std::string dtype = "fp32";
+  std::string layout = "auto";
+  std::string attention_type = "ring_blockwise";
+  std::string remat_block{};
+  std::string remat_attention{};
+  std::string remat_mlp{};
+  std::int64_t kv_heads = 4;
+  bool tied = false;
+  bool masked = false;  ///< tokens, a half sequence and a whole one without loss
+  bool documents = false;
+  int accumulate = 1;
+  std::string optimizer = "adamw";
+  std::string loss_reduction = "token";
+};
+
+/// The configuration of a run; chunk sizes divide nothing.
+TrainConfig tiny_config(const TinyRun& run);
+/// The batch of micro-step `step`.
+GlobalBatch tiny_batch(const TinyRun& run, int step);
+
+struct Curve {
+  std::vector<double> losses;  ///< of every micro-step
+  std::vector<double> norms;   ///< of the gradient of every update
+};
+/// Collective over the mesh of `context`.
+Curve run_tiny(Context& context, const TinyRun& run, int steps);
+
+}  // namespace ringtrain
