@@ -36,23 +36,35 @@ void create_empty_directory(const fs::path& directory) {
 }  // namespace
 
 void agree(World& world, const std::function<void()>& work) {
-  std::string failure;
+  std::string failure;  // exit code as one character, then the message; empty: none
   try {
     work();
-  } catch (const IoError& error) {
-    failure = error.what();
+  } catch (const Error& error) {
+    failure = fmt::format("{}{}", static_cast<char>(error.exit_code()), error.what());
   }
   if (!world.any(!failure.empty())) return;
-  // Ranks often fail for the same reason: each message once, with the first rank it came from.
-  const std::vector<std::string> messages = world.all_gather(failure);
-  if (std::equal(messages.begin() + 1, messages.end(), messages.begin())) throw IoError(failure);
+  const std::vector<std::string> failures = world.all_gather(failure);
+  const auto first = std::find_if(failures.begin(), failures.end(),
+                                  [](const std::string& each) { return !each.empty(); });
+  // Ranks often fail for the same reason: each message once, with the first rank it came from. Rank
+  // 0 does what only one rank has to do, so its message needs no rank.
   std::string all;
-  for (std::size_t rank = 0; rank < messages.size(); ++rank) {
-    const std::string& message = messages[rank];
+  for (auto each = first; each != failures.end(); ++each) {
+    const std::string message = each->substr(std::min<std::size_t>(1, each->size()));
     if (message.empty() || all.find(message) != std::string::npos) continue;
-    all += fmt::format("{}rank {}: {}", all.empty() ? "" : "\n", rank, message);
+    const auto rank = each - failures.begin();
+    all +=
+        rank == 0 ? message : fmt::format("{}rank {}: {}", all.empty() ? "" : "\n", rank, message);
   }
-  throw IoError(all);
+  throw_error(static_cast<ExitCode>(first->front()), all);
+}
+
+std::string ask_first_rank(World& world, const std::function<std::string()>& answer) {
+  std::string text;
+  agree(world, [&] {
+    if (world.rank() == 0) text = answer();
+  });
+  return world.broadcast(std::move(text));
 }
 
 void write_directory(World& world, const fs::path& path,
@@ -79,7 +91,7 @@ void write_directory(World& world, const fs::path& path,
       sync_tree(temporary);
       replace_directory(temporary, path);
     });
-  } catch (const IoError&) {
+  } catch (const Error&) {
     std::error_code ignored;
     if (leads) fs::remove_all(temporary, ignored);
     throw;

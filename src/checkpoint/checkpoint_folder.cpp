@@ -128,7 +128,7 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
 std::optional<fs::path> find_train_state(World& world, const fs::path& path,
                                          const std::function<void(const std::string&)>& warn) {
   // Rank 0 looks, so that all ranks see the same even while a network file system catches up.
-  std::string candidates = world.broadcast(world.rank() == 0 ? candidates_at(path) : std::string());
+  std::string candidates = ask_first_rank(world, [&] { return candidates_at(path); });
   if (candidates.empty()) return std::nullopt;
   std::string problems;
   while (!candidates.empty()) {

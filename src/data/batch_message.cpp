@@ -129,17 +129,7 @@ BatchMessage describe_current_error() {
 }
 
 void throw_error(const BatchMessage& message) {
-  const auto code = static_cast<ExitCode>(message.exit_code);
-  switch (code) {
-    case ExitCode::kUsage:
-      throw InvalidArgument(message.error);
-    case ExitCode::kIo:
-      throw IoError(message.error);
-    case ExitCode::kDevice:
-      throw DeviceError(message.error);
-    default:
-      throw Error(code, message.error);
-  }
+  throw_error(static_cast<ExitCode>(message.exit_code), message.error);
 }
 
 }  // namespace ringtrain

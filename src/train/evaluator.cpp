@@ -7,6 +7,7 @@
 #include "ringtrain/comm/watchdog.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/core/log.h"
 #include "ringtrain/train/run_checkpoints.h"
 #include "ringtrain/train/run_data.h"
 #include "ringtrain/train/runtime.h"
@@ -32,10 +33,12 @@ EvaluationResult evaluate_checkpoint(World& world, TrainConfig config,
 
   RunCheckpoints checkpoints(world, config, "", "");
   const bool is_state = source.kind != CheckpointSource::Kind::kParams;
-  const auto state = is_state ? checkpoints.find([](const std::string&) {}) : std::nullopt;
+  const Log log(world.rank(), world.size(), config.log_all_worker);
+  const auto warn = [&](const std::string& text) { log.warning(text); };
+  const auto state = is_state ? checkpoints.find(warn) : std::nullopt;
   agree(world, [&] {
-    checkpoints.restore_parameters(state.value_or(source.path), is_state, engine,
-                                   runtime.context());
+    checkpoints.restore_parameters(state ? state->train_state.string() : source.path, is_state,
+                                   engine, runtime.context());
   });
 
   Watchdog watchdog(world, config.timeout_s);

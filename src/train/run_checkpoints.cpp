@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -26,6 +27,7 @@ std::vector<ShardFamily> state_families(Engine& engine) {
 std::string to_json(const RunPosition& position, const OptimizerConfig& optimizer) {
   return nlohmann::ordered_json{{"step", position.step},
                                 {"num_updates", position.num_updates},
+                                {"gradient_norm", position.gradient_norm},
                                 {"optimizer", optimizer.type},
                                 {"data_state", position.data_state},
                                 {"eval_data_state", position.eval_data_state}}
@@ -41,9 +43,14 @@ RunPosition position_from_json(const std::string& text, const std::filesystem::p
       throw InvalidArgument(fmt::format("optimizer.type={}, but {} was saved with {}",
                                         optimizer.type, directory.string(), type));
     }
-    return {json.at("step").get<std::int64_t>(), json.at("num_updates").get<std::int64_t>(),
-            json.at("data_state").get<std::string>(),
-            json.at("eval_data_state").get<std::string>()};
+    RunPosition position;
+    json.at("step").get_to(position.step);
+    json.at("num_updates").get_to(position.num_updates);
+    const auto& norm = json.at("gradient_norm");  // JSON has null for infinity and NaN
+    position.gradient_norm = norm.is_null() ? std::nan("") : norm.get<double>();
+    json.at("data_state").get_to(position.data_state);
+    json.at("eval_data_state").get_to(position.eval_data_state);
+    return position;
   } catch (const nlohmann::json::exception& error) {
     throw IoError(fmt::format("{}: metadata.json is not of a train state: {}", directory.string(),
                               error.what()));
@@ -59,21 +66,22 @@ RunCheckpoints::RunCheckpoints(World& world, const TrainConfig& config, std::str
       resolved_config_(std::move(resolved_config)),
       run_directory_(std::move(run_directory)) {}
 
-std::optional<std::filesystem::path> RunCheckpoints::find(
+std::optional<RunCheckpoints::Found> RunCheckpoints::find(
     const std::function<void(const std::string&)>& warn) {
   if (config_.autoresume) {
-    if (auto state = find_train_state(world_, run_directory_, warn)) return state;
+    const auto own = find_train_state(world_, run_directory_, warn);
+    if (own) return Found{*own, /*is_own=*/true};
   }
   const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
   if (source.kind != CheckpointSource::Kind::kTrainState &&
       source.kind != CheckpointSource::Kind::kTrainStateParams) {
     return std::nullopt;
   }
-  auto state = find_train_state(world_, source.path, warn);
+  const auto state = find_train_state(world_, source.path, warn);
   if (!state) {
     throw IoError(fmt::format("load_checkpoint={}: no train state there", config_.load_checkpoint));
   }
-  return state;
+  return Found{*state};
 }
 
 RunPosition RunCheckpoints::restore(const std::filesystem::path& train_state, Engine& engine,
@@ -110,7 +118,13 @@ void RunCheckpoints::save(const RunPosition& position, SaveKind kind, bool with_
       if (!position.data_state.empty()) {
         replace_text(directory / "dataset_state.json", position.data_state);
       }
-      if (with_state) std::filesystem::create_directory(directory / kTrainStateFolder);
+      if (!with_state) return;
+      std::error_code error;
+      std::filesystem::create_directory(directory / kTrainStateFolder, error);
+      if (error) {
+        throw IoError(fmt::format("cannot create {}: {}", (directory / kTrainStateFolder).string(),
+                                  error.message()));
+      }
     });
     if (with_state) {
       write_train_state(world_, directory / kTrainStateFolder, engine.table(), context,

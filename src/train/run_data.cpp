@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/data/json_dataset.h"
 #include "ringtrain/train/flops.h"
 
@@ -38,16 +39,15 @@ class MeasuredSource final : public BatchSource {
 FittedTokenizer fit_tokenizer(World& world, const TokenizerConfig& config, bool fixed,
                               ModelConfig& model) {
   FittedTokenizer fitted;
-  std::string facts;
-  if (world.rank() == 0) {
+  const std::string facts = ask_first_rank(world, [&] {
     fitted.tokenizer = std::make_shared<const Tokenizer>(config);
     if (fixed) check_vocabulary(*fitted.tokenizer, model.vocab_size);
-    facts = nlohmann::json{{"vocab_size", fitted.tokenizer->vocab_size()},
-                           {"bos", fitted.tokenizer->bos_id()},
-                           {"eos", fitted.tokenizer->eos_id()}}
-                .dump();
-  }
-  const auto known = nlohmann::json::parse(world.broadcast(facts));
+    return nlohmann::json{{"vocab_size", fitted.tokenizer->vocab_size()},
+                          {"bos", fitted.tokenizer->bos_id()},
+                          {"eos", fitted.tokenizer->eos_id()}}
+        .dump();
+  });
+  const auto known = nlohmann::json::parse(facts);
   const auto vocab_size = known["vocab_size"].get<std::int64_t>();
   model.bos_token_id = known["bos"].get<std::int64_t>();
   model.eos_token_id = known["eos"].get<std::int64_t>();

@@ -72,6 +72,9 @@ class Trainer::Impl {
   void open_data();
   void print_banner();
   void train_step(const LocalBatch& batch);
+  bool ends_accumulation() const { return (step_ + 1) % accumulate() == 0; }
+  void record_position(const LocalBatch& batch);
+  double gradient_norm();
   struct Evaluation {
     double loss, accuracy;
   };
@@ -101,7 +104,8 @@ class Trainer::Impl {
 
   std::int64_t step_ = 0;   // micro-batches done
   double denominator_ = 0;  // of the micro-batches since the last update
-  RunPosition position_;    // at the last update
+  bool has_updated_ = false;
+  RunPosition position_;  // at the last update
   std::string eval_data_state_;
   Clock::time_point interval_begin_;
   std::int64_t interval_step_ = 0;
@@ -191,19 +195,18 @@ void Trainer::Impl::print_banner() {
 void Trainer::Impl::restore_or_initialise() {
   Context& context = runtime_->context();
   const auto warn = [&](const std::string& text) { log_.warning(text); };
-  const auto state = checkpoints_->find(warn);
+  const auto found = checkpoints_->find(warn);
+  const fs::path state = found ? found->train_state : fs::path();
+  const bool is_own = found && found->is_own;
   const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
-  const bool parameters_only =
-      state && source.kind == CheckpointSource::Kind::kTrainStateParams &&
-      !(config_.autoresume && state->string().starts_with(run_directory_.string()));
-  if (parameters_only) {
-    agree(world_, [&] { checkpoints_->restore_parameters(*state, true, *engine_, context); });
-    log_.info("parameters of " + state->string());
-  } else if (state) {
-    agree(world_, [&] { position_ = checkpoints_->restore(*state, *engine_, context); });
+  if (found && !is_own && source.kind == CheckpointSource::Kind::kTrainStateParams) {
+    agree(world_, [&] { checkpoints_->restore_parameters(state, true, *engine_, context); });
+    log_.info("parameters of " + state.string());
+  } else if (found) {
+    agree(world_, [&] { position_ = checkpoints_->restore(state, *engine_, context); });
     step_ = position_.step;
     eval_data_state_ = position_.eval_data_state;
-    log_.info(fmt::format("continuing at step {} of {}", step_, state->string()));
+    log_.info(fmt::format("continuing at step {} of {}", step_, state.string()));
   } else if (source.kind == CheckpointSource::Kind::kParams) {
     agree(world_, [&] { checkpoints_->restore_parameters(source.path, false, *engine_, context); });
     log_.info("parameters of " + source.path);
@@ -212,9 +215,9 @@ void Trainer::Impl::restore_or_initialise() {
                                      config_.llama.initializer_range);
     if (config_.autoresume) log_.info("autoresume: no checkpoint yet, starting from step 0");
   }
-  if (!config_.load_dataset_state.empty() && position_.data_state.empty()) {
-    position_.data_state = world_.broadcast(
-        is_first_rank() ? load_dataset_state(config_.load_dataset_state) : std::string());
+  if (!config_.load_dataset_state.empty() && !is_own) {
+    position_.data_state =
+        ask_first_rank(world_, [&] { return load_dataset_state(config_.load_dataset_state); });
   }
 }
 
@@ -231,6 +234,7 @@ int Trainer::Impl::run() {
     watchdog_->progress(step_, "forward and backward");
     train_step(batch);
     if (step_ % config_.log_freq == 0) report(batch, learning_rate);
+    if (ends_accumulation()) record_position(batch);
     ++step_;
     save_if_due();
     if (console_) console_->show_progress(step_, throughput_.seconds_per_step());
@@ -249,14 +253,23 @@ void Trainer::Impl::train_step(const LocalBatch& batch) {
   engine_->zero_totals();
   engine_->train(batch);
   denominator_ += batch.denominator;
-  if ((step_ + 1) % accumulate() != 0) return;
+  if (!ends_accumulation()) return;
   // Without a valid token there is nothing to divide: the gradients are zero.
   engine_->update(denominator_ > 0 ? denominator_ : 1.0);
   denominator_ = 0;
+  has_updated_ = true;
+}
+
+void Trainer::Impl::record_position(const LocalBatch& batch) {
   ++position_.num_updates;
   position_.step = step_ + 1;
   position_.data_state = batch.state_after;
   position_.eval_data_state = eval_data_state_;
+}
+
+/// A run that was continued in the middle of an accumulation has the norm from its train state.
+double Trainer::Impl::gradient_norm() {
+  return has_updated_ ? engine_->read_gradient_norm() : position_.gradient_norm;
 }
 
 Trainer::Impl::Evaluation Trainer::Impl::evaluate() {
@@ -283,7 +296,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
   line.loss = totals.loss / denominator;
   line.accuracy = totals.correct / denominator;
   line.learning_rate = learning_rate;
-  line.gradient_norm = engine_->read_gradient_norm();
+  line.gradient_norm = gradient_norm();
   const double param_norm = engine_->read_param_norm();
 
   const auto now = Clock::now();  // the device is idle: the norms have been read
@@ -330,6 +343,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
 
 void Trainer::Impl::save(SaveKind kind, bool with_state) {
   watchdog_->progress(step_, "saving");
+  position_.gradient_norm = gradient_norm();
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
 }
 

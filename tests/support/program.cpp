@@ -3,13 +3,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
-
-#include "support/temporary_directory.h"
+#include <thread>
 
 namespace ringtrain {
 namespace {
@@ -40,20 +40,48 @@ void execute(const std::vector<std::string>& command, const std::string& out,
 
 }  // namespace
 
-ProgramResult run_process(const std::vector<std::string>& command) {
-  const TemporaryDirectory directory;
-  const std::string out = (directory / "stdout").string();
-  const std::string err = (directory / "stderr").string();
-  const pid_t child = fork();
-  if (child == 0) execute(command, out, err);
+RunningProgram::RunningProgram(const std::vector<std::string>& command) : child_(fork()) {
+  if (child_ == 0) {
+    execute(command, (directory_ / "stdout").string(), (directory_ / "stderr").string());
+  }
+}
+
+RunningProgram::~RunningProgram() {
+  if (child_ > 0) {
+    signal(SIGKILL);
+    waitpid(child_, nullptr, 0);
+  }
+}
+
+void RunningProgram::signal(int number) {
+  kill(child_, number);
+}
+
+ProgramResult RunningProgram::wait(double timeout_s) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  const auto is_late = [&] {
+    return std::chrono::duration<double>(Clock::now() - start).count() > timeout_s;
+  };
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  pid_t ended = 0;
+  while ((ended = waitpid(child_, &status, WNOHANG)) == 0 && !is_late()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   ProgramResult result;
+  result.output = read_file(directory_ / "stdout");
+  result.errors = read_file(directory_ / "stderr");
+  if (ended == 0) {
+    result.exit_code = kTimedOut;
+    return result;
+  }
+  child_ = -1;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  result.output = read_file(out);
-  result.errors = read_file(err);
   return result;
+}
+
+ProgramResult run_process(const std::vector<std::string>& command) {
+  return RunningProgram(command).wait();
 }
 
 std::vector<std::string> command_on_ranks(int ranks, const std::vector<std::string>& arguments) {

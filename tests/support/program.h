@@ -1,17 +1,41 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <vector>
+
+#include "support/temporary_directory.h"
 
 namespace ringtrain {
 
 struct ProgramResult {
-  int exit_code = -1;  ///< 128 + signal where a signal ended the process
+  int exit_code = -1;  ///< 128 + signal where a signal ended the process; kTimedOut
   std::string output;  ///< standard output
   std::string errors;  ///< standard error
 };
 
-/// Runs a program to its end, its arguments as they are (no shell).
+constexpr int kTimedOut = -2;
+
+/// A program that runs beside the test, its arguments as they are (no shell).
+class RunningProgram {
+ public:
+  explicit RunningProgram(const std::vector<std::string>& command);
+  ~RunningProgram();  ///< kills it
+  RunningProgram(const RunningProgram&) = delete;
+  RunningProgram& operator=(const RunningProgram&) = delete;
+
+  pid_t pid() const { return child_; }
+  void signal(int number);
+  /// Its end; a program that takes longer is killed.
+  ProgramResult wait(double timeout_s = 300);
+
+ private:
+  TemporaryDirectory directory_;
+  pid_t child_;
+};
+
+/// Runs a program to its end.
 ProgramResult run_process(const std::vector<std::string>& command);
 
 /// The program ($RINGTRAIN_PROGRAM, by default the build's) as one process, and under mpirun on

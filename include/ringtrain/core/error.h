@@ -55,6 +55,20 @@ class DeviceError : public Error {
   explicit DeviceError(std::string cause) : Error(ExitCode::kDevice, std::move(cause)) {}
 };
 
+/// Throws the Error that belongs to an exit code, such as one that another rank has met.
+[[noreturn]] inline void throw_error(ExitCode code, const std::string& text) {
+  switch (code) {
+    case ExitCode::kUsage:
+      throw InvalidArgument(text);
+    case ExitCode::kIo:
+      throw IoError(text);
+    case ExitCode::kDevice:
+      throw DeviceError(text);
+    default:
+      throw Error(code, text);
+  }
+}
+
 /// Runs `body`; an Error passing through keeps its type and gains a "while <doing>" line.
 template <typename Body>
 decltype(auto) with_context(std::string_view doing, Body&& body) {

@@ -17,6 +17,7 @@ namespace ringtrain {
 struct RunPosition {
   std::int64_t step = 0;         ///< micro-batches that the parameters have seen
   std::int64_t num_updates = 0;  ///< optimizer updates
+  double gradient_norm = 0;      ///< of the last update
   std::string data_state;        ///< position of the training data; empty: its beginning
   std::string eval_data_state;   ///< likewise of the evaluation data
 };
@@ -36,10 +37,14 @@ class RunCheckpoints {
   RunCheckpoints(World& world, const TrainConfig& config, std::string resolved_config,
                  std::filesystem::path run_directory);
 
-  /// Collective. The state to continue from: with autoresume that of the run directory, else the
-  /// one load_checkpoint names; nullopt for neither. `warn` hears of damaged saves on rank 0.
+  struct Found {
+    std::filesystem::path train_state;
+    bool is_own = false;  ///< of the run directory, to be continued as it is
+  };
+  /// Collective. The state to begin with: with autoresume that of the run directory, else the one
+  /// load_checkpoint names; nullopt for neither. `warn` hears of damaged saves on rank 0.
   /// Errors: IoError if there is none where load_checkpoint says, or only damaged ones.
-  std::optional<std::filesystem::path> find(const std::function<void(const std::string&)>& warn);
+  std::optional<Found> find(const std::function<void(const std::string&)>& warn);
   /// Collective: fills masters, moments and counters. Errors: IoError.
   RunPosition restore(const std::filesystem::path& train_state, Engine& engine, Context& context);
   /// Fills the masters alone from a train state or a Hugging Face directory.
