@@ -67,11 +67,16 @@ void remove_leftovers(const fs::path& folder) {
   for (const fs::path& path : leftovers) fs::remove_all(path, ignored);
 }
 
-// A save on its way out loses its name first, so that half of one is never taken for a whole.
+// The newest train state stays: a later save of parameters alone does not continue a run. A save
+// on its way out loses its name first, so that half of one is never taken for a whole.
 void remove_earlier_rolling(const fs::path& folder, std::int64_t newest) {
+  bool has_state = false;  // some later save that stays has a train state
   for (const std::int64_t step : steps_in(folder)) {
+    if (step > newest) continue;
     const fs::path save = folder / checkpoint_name(step);
-    if (step >= newest || is_there(save / kMilestone)) continue;
+    const bool is_newest_state = !has_state && is_there(save / kTrainStateFolder);
+    has_state = has_state || is_newest_state;
+    if (step == newest || is_newest_state || is_there(save / kMilestone)) continue;
     fs::path condemned = save;
     condemned += kTemporary;
     std::error_code ignored;

@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
+#include "ringtrain/comm/job.h"
 #include "ringtrain/comm/world.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/train/reference_check.h"
@@ -10,13 +12,7 @@
 namespace ringtrain {
 namespace {
 
-int verify(World& world, const TrainConfig& config, const ConfigReport&) {
-  if (config.verify.reference.empty()) {
-    throw InvalidArgument("verify needs --reference=FILE, which scripts/make_reference.py writes");
-  }
-  const std::vector<ReferenceError> errors =
-      check_reference(world, config, config.verify.reference,
-                      {config.verify.tolerance, config.verify.train_tolerance});
+int report(const World& world, const std::vector<ReferenceError>& errors) {
   const auto failed = std::count_if(errors.begin(), errors.end(),
                                     [](const ReferenceError& error) { return !error.passes(); });
   if (world.rank() == 0) {
@@ -30,6 +26,15 @@ int verify(World& world, const TrainConfig& config, const ConfigReport&) {
                errors.size() - static_cast<std::size_t>(failed), errors.size());
   }
   return static_cast<int>(failed == 0 ? ExitCode::kOk : ExitCode::kCheckFailed);
+}
+
+int verify(World& world, const TrainConfig& config, const ConfigReport&) {
+  if (config.verify.reference.empty()) {
+    throw InvalidArgument("verify needs --reference=FILE, which scripts/make_reference.py writes");
+  }
+  ReferenceCheck check(world, config, config.verify.reference,
+                       {config.verify.tolerance, config.verify.train_tolerance});
+  return run_job(world, [&] { return report(world, check.run()); });
 }
 
 }  // namespace

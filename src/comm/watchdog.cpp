@@ -61,8 +61,9 @@ class Watchdog::Guard {
     join();
   }
 
-  void progress(std::int64_t step, std::string_view phase) {
+  void progress(std::int64_t step, std::string_view phase, bool is_limited) {
     const std::lock_guard lock(mutex_);
+    is_limited_ = is_limited;
     own_.step = step;
     own_.phase.fill('\0');
     std::copy_n(phase.begin(), std::min(phase.size(), own_.phase.size()), own_.phase.begin());
@@ -118,7 +119,7 @@ class Watchdog::Guard {
   bool take_snapshot() {
     const std::lock_guard lock(mutex_);
     now_ = own_;
-    now_.idle_s = Seconds(Clock::now() - last_progress_).count();
+    now_.idle_s = is_limited_ ? Seconds(Clock::now() - last_progress_).count() : 0;
     watched_ = groups_;
     return !is_stopped_;
   }
@@ -254,6 +255,7 @@ class Watchdog::Guard {
   bool is_stopped_ = false;
   Report own_{.phase = {'s', 't', 'a', 'r', 't'}};
   Clock::time_point last_progress_ = Clock::now();
+  bool is_limited_ = true;  // false: what it does now may take any time
   std::vector<Communicator*> groups_;
 
   // The thread's own.
@@ -277,7 +279,11 @@ Watchdog::Watchdog(World& world, double timeout_s) {
 Watchdog::~Watchdog() = default;
 
 void Watchdog::progress(std::int64_t step, std::string_view phase) {
-  if (guard_) guard_->progress(step, phase);
+  if (guard_) guard_->progress(step, phase, /*is_limited=*/true);
+}
+
+void Watchdog::take_time(std::int64_t step, std::string_view phase) {
+  if (guard_) guard_->progress(step, phase, /*is_limited=*/false);
 }
 
 void Watchdog::watch(Communicator& group) {

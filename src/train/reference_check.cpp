@@ -84,19 +84,20 @@ GlobalBatch read_batch(const SafetensorsReader& file) {
   return batch;
 }
 
-class Check {
+}  // namespace
+
+class ReferenceCheck::Impl {
  public:
-  Check(World& world, TrainConfig config, const std::filesystem::path& reference,
-        const ReferenceTolerances& tolerances)
+  Impl(World& world, TrainConfig config, const std::filesystem::path& reference,
+       const ReferenceTolerances& tolerances)
       : world_(world),
         config_(std::move(config)),
         file_(reference),
         batch_(read_batch(file_)),
-        tolerances_(tolerances) {
-    set_up();
-  }
+        tolerances_(tolerances) {}
 
   std::vector<ReferenceError> run() {
+    set_up();
     engine_->evaluate(local_, logits_);
     compare_logits();
     engine_->zero_totals();
@@ -108,6 +109,7 @@ class Check {
     compare_family("grad.", engine_->parameters().gradients(), 1 / local_.denominator,
                    tolerances_.tolerance);
     if (file_.find("train.loss") != nullptr) compare_training();
+    watchdog_->shutdown();
     return std::move(results_);
   }
 
@@ -127,12 +129,13 @@ class Check {
   ReferenceTolerances tolerances_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
+  std::optional<Watchdog> watchdog_;
   LocalBatch local_;
   Tensor logits_;
   std::vector<ReferenceError> results_;
 };
 
-void Check::set_up() {
+void ReferenceCheck::Impl::set_up() {
   const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
   if (source.kind != CheckpointSource::Kind::kParams) {
     throw InvalidArgument("verify needs --load_checkpoint=params::DIR, a Hugging Face directory");
@@ -162,6 +165,9 @@ void Check::set_up() {
     engine->rehearse();
   });
   logits_ = lay_out(runtime_->context(), engine_);
+  watchdog_.emplace(world_, config_.timeout_s);
+  watchdog_->take_time(0, "comparing with the reference");
+  watch_groups(*watchdog_, runtime_->mesh());
   load_hf_parameters(source.path, engine_->table(), runtime_->context(),
                      engine_->parameters().masters());
   engine_->parameters().refresh_compute_weights();
@@ -171,15 +177,15 @@ void Check::set_up() {
                      {LossReduction::kSequence, false});
 }
 
-void Check::finish(const std::vector<std::string>& names, std::vector<ErrorSum> sums,
-                   double tolerance) {
+void ReferenceCheck::Impl::finish(const std::vector<std::string>& names, std::vector<ErrorSum> sums,
+                                  double tolerance) {
   sum_over_ranks(world_, sums);
   for (std::size_t i = 0; i < names.size(); ++i) {
     results_.push_back({names[i], sums[i].largest, sums[i].relative(), tolerance});
   }
 }
 
-void Check::compare_logits() {
+void ReferenceCheck::Impl::compare_logits() {
   const Mesh& mesh = runtime_->mesh();
   const SafetensorsReader::Entry& entry = file_.entry("logits");
   const Segment& table = engine_->table().units()[0].segments[0];
@@ -210,8 +216,8 @@ void Check::compare_logits() {
 }
 
 // Values that every rank knows; one of them speaks.
-void Check::compare_values(const std::string& name, const std::vector<double>& actual,
-                           double tolerance) {
+void ReferenceCheck::Impl::compare_values(const std::string& name,
+                                          const std::vector<double>& actual, double tolerance) {
   const std::vector<float> expected = file_.floats(name);
   if (expected.size() != actual.size()) {
     throw IoError(fmt::format("{}: {} has {} elements, expected {}", file_.path().string(), name,
@@ -225,8 +231,8 @@ void Check::compare_values(const std::string& name, const std::vector<double>& a
 }
 
 // Every element counts once: replicas and replicated tensors are left to the first rank.
-void Check::compare_family(const std::string& prefix, const ShardFamily& family, double scale,
-                           double tolerance) {
+void ReferenceCheck::Impl::compare_family(const std::string& prefix, const ShardFamily& family,
+                                          double scale, double tolerance) {
   const Mesh& mesh = runtime_->mesh();
   const ParameterTable& table = engine_->table();
   ShardCopy copy(runtime_->device(), runtime_->context().compute);
@@ -260,7 +266,7 @@ void Check::compare_family(const std::string& prefix, const ShardFamily& family,
   finish(names, std::move(sums), tolerance);
 }
 
-void Check::compare_training() {
+void ReferenceCheck::Impl::compare_training() {
   engine_->parameters().zero_gradients();
   std::vector<double> losses;
   std::vector<double> norms;
@@ -277,12 +283,13 @@ void Check::compare_training() {
   compare_family("train.param.", engine_->parameters().masters(), 1.0, tolerances_.train_tolerance);
 }
 
-}  // namespace
+ReferenceCheck::ReferenceCheck(World& world, TrainConfig config, std::filesystem::path reference,
+                               ReferenceTolerances tolerances)
+    : impl_(std::make_unique<Impl>(world, std::move(config), std::move(reference), tolerances)) {}
+ReferenceCheck::~ReferenceCheck() = default;
 
-std::vector<ReferenceError> check_reference(World& world, TrainConfig config,
-                                            const std::filesystem::path& reference,
-                                            const ReferenceTolerances& tolerances) {
-  return Check(world, std::move(config), reference, tolerances).run();
+std::vector<ReferenceError> ReferenceCheck::run() {
+  return impl_->run();
 }
 
 }  // namespace ringtrain

@@ -102,4 +102,10 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
       Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_, compute_dtype_});
 }
 
+void watch_groups(Watchdog& watchdog, const Mesh& mesh) {
+  for (Communicator* group : {mesh.ring.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
+    watchdog.watch(*group);
+  }
+}
+
 }  // namespace ringtrain

@@ -69,7 +69,6 @@ class Trainer::Impl {
 
   void make_run_directory(const std::string& resolved_config);
   void restore_or_initialise();
-  void open_data();
   void print_banner();
   void train_step(const LocalBatch& batch);
   bool ends_accumulation() const { return (step_ + 1) % accumulate() == 0; }
@@ -81,6 +80,7 @@ class Trainer::Impl {
   Evaluation evaluate();
   void report(const LocalBatch& batch, double learning_rate);
   void save(SaveKind kind, bool with_state);
+  bool is_saved(SaveKind kind, bool with_state) const;
   void save_if_due();
   bool should_stop();
   int stop();
@@ -97,7 +97,7 @@ class Trainer::Impl {
   std::optional<Engine> engine_;
   std::optional<Watchdog> watchdog_;
   std::optional<MetricsWriter> metrics_;
-  std::optional<Console> console_;  // rank 0, or every rank with log_all_worker
+  std::optional<Console> console_;  // rank 0
   std::optional<StopSignals> signals_;
   std::unique_ptr<BatchFeeder> train_data_;
   std::unique_ptr<BatchFeeder> eval_data_;
@@ -106,6 +106,12 @@ class Trainer::Impl {
   double denominator_ = 0;  // of the micro-batches since the last update
   bool has_updated_ = false;
   RunPosition position_;  // at the last update
+  struct Saved {
+    std::int64_t step;
+    SaveKind kind;
+    bool with_state;
+  };
+  std::optional<Saved> saved_;  // the last save of this run
   std::string eval_data_state_;
   Clock::time_point interval_begin_;
   std::int64_t interval_step_ = 0;
@@ -139,10 +145,9 @@ void Trainer::Impl::set_up() {
   runtime_->allocate([&](Context& meta) { Engine(meta, config_, jobs).rehearse(); });
   engine_.emplace(runtime_->context(), config_, jobs);
   watchdog_.emplace(world_, config_.timeout_s);
+  watchdog_->take_time(0, "loading");
   const Mesh& mesh = runtime_->mesh();
-  for (Communicator* group : {mesh.ring.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
-    watchdog_->watch(*group);
-  }
+  watch_groups(*watchdog_, mesh);
   print_banner();
   restore_or_initialise();
 
@@ -205,6 +210,7 @@ void Trainer::Impl::restore_or_initialise() {
   } else if (found) {
     agree(world_, [&] { position_ = checkpoints_->restore(state, *engine_, context); });
     step_ = position_.step;
+    if (is_own) saved_ = Saved{step_, SaveKind::kRolling, /*with_state=*/true};
     eval_data_state_ = position_.eval_data_state;
     log_.info(fmt::format("continuing at step {} of {}", step_, state.string()));
   } else if (source.kind == CheckpointSource::Kind::kParams) {
@@ -238,7 +244,7 @@ int Trainer::Impl::run() {
     ++step_;
     save_if_due();
     if (console_) console_->show_progress(step_, throughput_.seconds_per_step());
-    if (should_stop()) return stop();
+    if (step_ < config_.total_steps && should_stop()) return stop();
   }
   if (config_.save_model_freq > 0) {
     save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
@@ -309,7 +315,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
       model_flops_per_token(config_.llama, data.at("attended_keys").get<double>());
   line.model_tflops = flops_per_s * 1e-12;
   if (const double peak = runtime_->device().peak_flops(); peak > 0) line.mfu = flops_per_s / peak;
-  line.memory_bytes = runtime_->context().arena.peak();
+  line.memory_bytes = runtime_->fullest_rank_bytes();
 
   if (evaluates()) {
     const Evaluation evaluation = evaluate();
@@ -342,9 +348,20 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
 }
 
 void Trainer::Impl::save(SaveKind kind, bool with_state) {
-  watchdog_->progress(step_, "saving");
-  position_.gradient_norm = gradient_norm();
+  if (is_saved(kind, with_state)) return;
+  watchdog_->take_time(step_, "saving");
+  position_.gradient_norm = gradient_norm();  // waits for the device
+  const auto begin = Clock::now();
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
+  interval_begin_ += Clock::now() - begin;  // saving is no training time
+  saved_ = Saved{position_.step, kind, with_state};
+}
+
+/// The same parameters are not written again, least of all over a save that holds more.
+bool Trainer::Impl::is_saved(SaveKind kind, bool with_state) const {
+  return saved_ && saved_->step == position_.step &&
+         (kind == SaveKind::kRolling || saved_->kind == kind) &&
+         (saved_->with_state || !with_state);
 }
 
 void Trainer::Impl::save_if_due() {

@@ -28,7 +28,8 @@ inline constexpr const char* kTrainStateFolder = "train_state";
 std::string checkpoint_name(std::int64_t step);
 
 /// Collective over `world`: writes a save of `step` through `write` (see write_directory), points
-/// `latest` at it and only then removes the rolling saves of earlier steps. `milestone` keeps it.
+/// `latest` at it and only then removes the rolling saves of earlier steps, but for the newest one
+/// with a train state. `milestone` keeps it.
 /// Errors: IoError on all ranks; the saves that were there still are, and `latest` names one.
 void save_checkpoint(World& world, const std::filesystem::path& folder, std::int64_t step,
                      bool milestone,

@@ -30,6 +30,9 @@ class Watchdog {
   /// "This rank works, and this is where": every rank calls it more often than every timeout_s,
   /// from any thread. `phase` names layer, hop or collective; 40 characters of it are kept.
   void progress(std::int64_t step, std::string_view phase);
+  /// The same for work on files, which may take longer than timeout_s: until this rank's next
+  /// progress it only has to live.
+  void take_time(std::int64_t step, std::string_view phase);
   /// Also watches `group` for errors of operations in flight; it must live until `shutdown` returns
   /// or the watchdog is gone.
   void watch(Communicator& group);

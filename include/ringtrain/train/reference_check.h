@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,10 +31,23 @@ struct ReferenceTolerances {
 /// with train.param.NAME of n AdamW steps on that batch (clip 1.0, betas 0.9 and 0.95, eps 1e-8,
 /// decay 0.1). See scripts/make_reference.py.
 ///
-/// It runs the training code on whatever mesh and device `config` names. Collective; every rank
-/// returns the same. Errors: IoError for files that are damaged or do not fit; all of a run's.
-std::vector<ReferenceError> check_reference(World& world, TrainConfig config,
-                                            const std::filesystem::path& reference,
-                                            const ReferenceTolerances& tolerances);
+/// It runs the training code on whatever mesh and device `config` names. An object, so that devices
+/// outlive the run_job around `run` (comm/job.h).
+class ReferenceCheck {
+ public:
+  ReferenceCheck(World& world, TrainConfig config, std::filesystem::path reference,
+                 ReferenceTolerances tolerances);
+  ~ReferenceCheck();
+  ReferenceCheck(const ReferenceCheck&) = delete;
+  ReferenceCheck& operator=(const ReferenceCheck&) = delete;
+
+  /// Collective; every rank returns the same. Errors: IoError for files that are damaged or do not
+  /// fit; all of a run's.
+  std::vector<ReferenceError> run();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace ringtrain

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "ringtrain/comm/watchdog.h"
 #include "ringtrain/comm/world.h"
 #include "ringtrain/config/train_config.h"
 #include "ringtrain/parallel/context.h"
@@ -54,5 +55,8 @@ class Runtime {
   std::size_t fullest_rank_bytes_ = 0;
   DType compute_dtype_;
 };
+
+/// Lets `watchdog` look after all groups of `mesh`, which must live until its shutdown.
+void watch_groups(Watchdog& watchdog, const Mesh& mesh);
 
 }  // namespace ringtrain
