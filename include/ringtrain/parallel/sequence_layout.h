@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "ringtrain/ops/attention_segment.h"
+
 namespace ringtrain {
 
 /// How a sequence is cut over the sp axis.
@@ -12,13 +14,6 @@ namespace ringtrain {
 ///   striped     rank r holds tokens r, r + P, r + 2P, ...
 ///   zigzag      rank r holds chunks r and 2P - 1 - r of 2P: every rank does the same causal work
 enum class LayoutKind { kContiguous, kStriped, kZigzag };
-
-/// One rectangle of visible (query, key) pairs of a ring step, in local indices: rows [q0, q0 + qn)
-/// see key k0 + j from q0 + i iff j <= i + shift (full where shift >= kn). Kernels loop over these.
-struct AttentionSegment {
-  std::int64_t q0, qn, k0, kn, shift;
-  bool operator==(const AttentionSegment&) const = default;
-};
 
 /// The one place that knows which token is where: positions, masks and schedules come from it.
 /// With one rank every layout is the identity. Local positions ascend in every layout.

@@ -1,0 +1,110 @@
+#include <cmath>
+
+#include "attention_reference.h"
+#include "ringtrain/backend/cuda_check.h"
+
+namespace ringtrain::bench {
+namespace {
+
+constexpr int kReferenceThreads = 128;
+
+/// One block per (row, head, batch); needs key_tokens doubles of shared memory.
+__global__ void __launch_bounds__(kReferenceThreads)
+    reference_kernel(const __grid_constant__ ReferenceArgs args) {
+  extern __shared__ double weights[];
+  __shared__ double shared[kReferenceThreads];
+  const int row = blockIdx.x;
+  const int head = blockIdx.y;
+  const int batch = blockIdx.z;
+  const int kv_head = head / (args.query_heads / args.kv_heads);
+  const int thread = threadIdx.x;
+  const std::int64_t at =
+      ((std::int64_t{batch} * args.query_tokens + row) * args.query_heads + head) * args.head_dim;
+  const auto key_at = [&](int key) {
+    return ((std::int64_t{batch} * args.key_tokens + key) * args.kv_heads + kv_head) *
+           args.head_dim;
+  };
+  const auto reduce = [&](double value, auto combine) {
+    shared[thread] = value;
+    __syncthreads();
+    double total = shared[0];
+    for (int i = 1; i < kReferenceThreads; ++i) total = combine(total, shared[i]);
+    __syncthreads();
+    return total;
+  };
+  double largest = -INFINITY;
+  for (int key = thread; key < args.key_tokens; key += kReferenceThreads) {
+    double score = 0;
+    for (int i = 0; i < args.head_dim; ++i) {
+      score += static_cast<double>(__bfloat162float(args.query[at + i])) *
+               static_cast<double>(__bfloat162float(args.key[key_at(key) + i]));
+    }
+    const bool visible =
+        args.query_positions == nullptr || args.key_positions[key] <= args.query_positions[row];
+    weights[key] = visible ? score * args.softmax_scale : -INFINITY;
+    largest = fmax(largest, weights[key]);
+  }
+  largest = reduce(largest, [](double a, double b) { return fmax(a, b); });
+  const bool empty = largest == -INFINITY;
+  double sum = 0;
+  for (int key = thread; key < args.key_tokens; key += kReferenceThreads) {
+    weights[key] = empty ? 0 : exp(weights[key] - largest);
+    sum += weights[key];
+  }
+  sum = reduce(sum, [](double a, double b) { return a + b; });
+  if (thread == 0) {
+    args.lse[(std::int64_t{batch} * args.query_heads + head) * args.query_tokens + row] =
+        empty ? -INFINITY : largest + log(sum);
+  }
+  for (int i = thread; i < args.head_dim; i += kReferenceThreads) {
+    double exact = 0;
+    float rounded = 0;
+    for (int key = 0; key < args.key_tokens; ++key) {
+      const float value = __bfloat162float(args.value[key_at(key) + i]);
+      exact += weights[key] * static_cast<double>(value);
+      rounded += __bfloat162float(__float2bfloat16_rn(static_cast<float>(weights[key]))) * value;
+    }
+    args.out[at + i] = empty ? 0 : exact / sum;
+    args.rounded[at + i] =
+        empty ? 0 : __bfloat162float(__float2bfloat16_rn(rounded / static_cast<float>(sum)));
+  }
+}
+
+__global__ void fill_normal_kernel(__nv_bfloat16* out, std::size_t size, std::uint32_t seed,
+                                   float scale) {
+  const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
+  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < size; i += step) {
+    std::uint32_t word = static_cast<std::uint32_t>(i) * 2654435761u + seed * 40503u + 1;
+    const auto next = [&] {
+      word ^= word >> 16;
+      word *= 0x7feb352du;
+      word ^= word >> 15;
+      word *= 0x846ca68bu;
+      word ^= word >> 16;
+      return (static_cast<float>(word >> 8) + 0.5f) * (1.0f / 16777216.0f);
+    };
+    const float radius = sqrtf(-2.0f * logf(next()));
+    out[i] = __float2bfloat16_rn(scale * radius * cospif(2.0f * next()));
+  }
+}
+
+}  // namespace
+
+void run_reference(const ReferenceArgs& args) {
+  constexpr int kMaxSharedBytes = 200 * 1024;
+  RT_CUDA_CHECK(cudaFuncSetAttribute(reference_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     kMaxSharedBytes));
+  const dim3 grid(static_cast<unsigned>(args.query_tokens), static_cast<unsigned>(args.query_heads),
+                  static_cast<unsigned>(args.batch));
+  reference_kernel<<<grid, kReferenceThreads,
+                     static_cast<unsigned>(args.key_tokens) * sizeof(double)>>>(args);
+  RT_CUDA_CHECK(cudaGetLastError());
+  RT_CUDA_CHECK(cudaDeviceSynchronize());
+}
+
+void fill_normal(__nv_bfloat16* out, std::size_t size, std::uint32_t seed, float scale) {
+  fill_normal_kernel<<<1024, 256>>>(out, size, seed, scale);
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::bench

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "ringtrain/ops/attention_segment.h"
+
+namespace ringtrain::kernels {
+
+/// One step of attention on Hopper's tensor cores; letters and the running state (partial, lse) as
+/// in ringtrain::AttentionForwardArgs. bf16 in, fp32 sums, any number of tokens. The four bf16
+/// tensors are 16-byte aligned.
+struct AttentionForwardSm90Args {
+  const void* query;  // [B, Tq, N, H] bf16
+  const void* key;    // [B, Tk, K, H] bf16
+  const void* value;  // [B, Tk, K, H] bf16
+  void* out;          // [B, Tq, N, H] bf16: written if last, else may be null
+  float* partial;     // [B, Tq, N, H]: read unless first, written unless last
+  float* lse;         // [B, N, Tq]: read unless first, written
+  std::int64_t batch;
+  int query_tokens;
+  int key_tokens;
+  int query_heads;
+  int kv_heads;              // divides query_heads
+  int head_dim;              // 64 or 128
+  float softmax_scale;       // positive
+  AttentionSegment visible;  // query rows outside it see no key
+  bool first;
+  bool last;
+  int max_blocks = 0;  // SMs to use; 0 for all. Fewer leave room for communication kernels
+};
+
+/// True for the head_dim of these kernels (64, 128) on a device of compute capability 9.0.
+bool attention_forward_sm90_supports(int head_dim);
+
+/// Enqueues the step on `stream` and returns without waiting. Launches on one device must not
+/// overlap: they share a counter of tiles.
+/// Errors: InvalidArgument for another head_dim or misaligned tensors; DeviceError if the launch is
+/// refused.
+void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream);
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,112 @@
+// The launcher of the Hopper attention forward: tensor maps, the order of tiles and the grid. The
+// kernel is in attention_forward_sm90.cuh; bench/attention_forward_sm90 checks and times it.
+#include <algorithm>
+#include <string>
+
+#include "kernels/attention_forward_sm90_params.cuh"
+#include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/backend/tensor_map.h"
+#include "ringtrain/core/error.h"
+#include "ringtrain/kernels/attention_forward_sm90.h"
+
+namespace ringtrain::kernels {
+namespace {
+
+__device__ ItemCounter item_counter;
+
+// Keys and values of the heads worked on at a time: stay in L2 (50 MB) beside queries and outputs.
+constexpr std::int64_t kSectionBytes = std::int64_t{16} << 20;
+constexpr double kLog2E = 1.4426950408889634;
+
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  RT_CUDA_CHECK(cudaGetDevice(&device));
+  RT_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
+VisibleKeys visible_keys(const AttentionSegment& visible) {
+  // Beyond these shifts every or no key is visible; int is wide enough then.
+  const std::int64_t shift = std::clamp(visible.shift, -visible.qn, visible.kn);
+  return {.query_begin = static_cast<int>(visible.q0),
+          .query_end = static_cast<int>(visible.q0 + visible.qn),
+          .key_count = static_cast<int>(visible.kn),
+          .shift = static_cast<int>(shift)};
+}
+
+TileOrder tile_order(const AttentionForwardSm90Args& args, int query_tile) {
+  const std::int64_t heads = args.batch * args.query_heads;
+  const std::int64_t kv_head_bytes =
+      std::max<std::int64_t>(2 * 2 * args.visible.kn * args.head_dim, 1);
+  std::int64_t kv_heads = 1;
+  while (2 * kv_heads * kv_head_bytes <= kSectionBytes && kv_heads < heads) kv_heads *= 2;
+  const std::int64_t tiles = (args.query_tokens + query_tile - 1) / query_tile;
+  if (heads * tiles > INT32_MAX / 2) {
+    throw InvalidArgument("attention: " + std::to_string(heads) + " heads of " +
+                          std::to_string(args.query_tokens) + " tokens are too many for a launch");
+  }
+  const std::int64_t section = kv_heads * (args.query_heads / args.kv_heads);
+  return {.num_query_tiles = static_cast<int>(tiles),
+          .num_heads = static_cast<int>(heads),
+          .heads_per_section = static_cast<int>(std::min(section, heads)),
+          .num_items = static_cast<int>(heads * tiles)};
+}
+
+}  // namespace
+
+bool attention_forward_sm90_supports(int head_dim) {
+  return (head_dim == 64 || head_dim == 128) &&
+         device_attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+         device_attribute(cudaDevAttrComputeCapabilityMinor) == 0;
+}
+
+void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream) {
+  if (args.head_dim != 64 && args.head_dim != 128) {
+    throw InvalidArgument("attention_forward_sm90: head_dim must be 64 or 128, got " +
+                          std::to_string(args.head_dim));
+  }
+  if (args.batch == 0 || args.query_tokens == 0 || args.query_heads == 0) return;
+  const AttentionForwardSm90Tiles tiles = attention_forward_sm90_tiles(args.head_dim);
+  const auto map = [&](const void* base, std::int64_t tokens, int batch_tokens, int heads,
+                       int rows) {
+    return encode_panel_map({base, args.batch, tokens, batch_tokens, heads, args.head_dim, rows});
+  };
+  // Keys before and after the visible ones do not exist for the kernel.
+  const std::int64_t skipped_bytes = args.visible.k0 * args.kv_heads * args.head_dim * 2;
+  const auto key_map = [&](const void* base) {
+    return map(static_cast<const char*>(base) + skipped_bytes, args.visible.kn, args.key_tokens,
+               args.kv_heads, tiles.key_tile);
+  };
+  AttentionForwardSm90Params params{};
+  params.query =
+      map(args.query, args.query_tokens, args.query_tokens, args.query_heads, tiles.query_tile());
+  params.key = key_map(args.key);
+  params.value = key_map(args.value);
+  if (args.last) {
+    params.out = map(args.out, args.query_tokens, args.query_tokens, args.query_heads, 64);
+  }
+  params.partial = args.partial;
+  params.lse = args.lse;
+  void* counter = nullptr;
+  RT_CUDA_CHECK(cudaGetSymbolAddress(&counter, item_counter));
+  params.counter = static_cast<ItemCounter*>(counter);
+  params.order = tile_order(args, tiles.query_tile());
+  params.visible = visible_keys(args.visible);
+  params.query_tokens = args.query_tokens;
+  params.query_heads = args.query_heads;
+  params.heads_per_kv_head = args.query_heads / args.kv_heads;
+  params.scale_log2 = static_cast<float>(args.softmax_scale * kLog2E);
+  params.first = args.first;
+  params.last = args.last;
+
+  int blocks = std::min(device_attribute(cudaDevAttrMultiProcessorCount), params.order.num_items);
+  if (args.max_blocks > 0) blocks = std::min(blocks, args.max_blocks);
+  if (args.head_dim == 128) {
+    run_attention_forward_sm90<128>(params, blocks, stream);
+  } else {
+    run_attention_forward_sm90<64>(params, blocks, stream);
+  }
+}
+
+}  // namespace ringtrain::kernels

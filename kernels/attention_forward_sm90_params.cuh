@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include "kernels/tile/attention_schedule.cuh"
+
+/// What the launcher and the kernel of attention_forward_sm90 share.
+namespace ringtrain::kernels {
+
+struct AttentionForwardSm90Params {
+  CUtensorMap query;  // [B, Tq, N, H], box: one panel of a query tile
+  CUtensorMap key;    // [B, Tk, K, H], box: one panel of a key tile
+  CUtensorMap value;
+  CUtensorMap out;  // [B, Tq, N, H], box: one panel of a warpgroup's rows
+  float* partial;   // [B, Tq, N, H]
+  float* lse;       // [B, N, Tq]
+  ItemCounter* counter;
+  TileOrder order;
+  VisibleKeys visible;
+  int query_tokens;
+  int query_heads;
+  int heads_per_kv_head;
+  float scale_log2;  // softmax_scale * log2(e): weights are powers of two
+  bool first;
+  bool last;
+};
+
+struct AttentionForwardSm90Tiles {
+  int consumers;  // warpgroups of 64 query rows
+  int key_tile;
+  int stages;  // of keys, and as many of values
+  int consumer_registers;
+  int producer_registers;
+  constexpr int query_tile() const { return 64 * consumers; }
+};
+
+constexpr AttentionForwardSm90Tiles attention_forward_sm90_tiles(int head_dim) {
+  // Registers add up to what the threads get at launch, 3 x 168 and 4 x 128. At head_dim 64 the
+  // output takes half the registers, which pays for a third warpgroup: each key tile serves more
+  // rows, and there are more exponentials to hide behind products.
+  return head_dim == 128 ? AttentionForwardSm90Tiles{2, 128, 2, 240, 24}
+                         : AttentionForwardSm90Tiles{3, 128, 3, 160, 32};
+}
+
+/// Launches `blocks` blocks; instantiated for head_dim 64 and 128, each in its own source file.
+template <int kHeadDim>
+void run_attention_forward_sm90(const AttentionForwardSm90Params& params, int blocks,
+                                cudaStream_t stream);
+
+}  // namespace ringtrain::kernels
