@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "attention_case.h"
 #include "attention_reference.h"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
@@ -24,53 +25,7 @@
 namespace ringtrain::bench {
 namespace {
 
-using bf16 = __nv_bfloat16;
 using Launch = kernels::AttentionForwardSm90Args;
-
-template <typename T>
-class Buffer {
- public:
-  explicit Buffer(std::size_t size = 0) : size_(size) {
-    void* data = nullptr;
-    RT_CUDA_CHECK(cudaMalloc(&data, std::max<std::size_t>(size, 1) * sizeof(T)));
-    data_ = static_cast<T*>(data);
-  }
-  explicit Buffer(const std::vector<T>& values) : Buffer(values.size()) {
-    RT_CUDA_CHECK(cudaMemcpy(data_, values.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  ~Buffer() { cudaFree(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* get() const { return data_; }
-  std::size_t size() const { return size_; }
-  std::vector<T> host() const {
-    std::vector<T> values(size_);
-    RT_CUDA_CHECK(cudaMemcpy(values.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
-  }
-  void poison() { RT_CUDA_CHECK(cudaMemset(data_, 0xFF, size_ * sizeof(T))); }  // NaN everywhere
-
- private:
-  T* data_ = nullptr;
-  std::size_t size_;
-};
-
-void fill(Buffer<bf16>& out, std::uint32_t seed, float scale = 1.0f) {
-  fill_normal(out.get(), out.size(), seed, scale);
-}
-
-struct Sizes {
-  int batch, query_tokens, key_tokens, query_heads, kv_heads, head_dim;
-  std::size_t query_size() const {
-    return std::size_t(batch) * query_tokens * query_heads * head_dim;
-  }
-  std::size_t key_size() const { return std::size_t(batch) * key_tokens * kv_heads * head_dim; }
-  std::size_t rows() const { return std::size_t(batch) * query_tokens * query_heads; }
-  std::string name() const {
-    return fmt::format("B{} Tq{} Tk{} N{} K{} H{}", batch, query_tokens, key_tokens, query_heads,
-                       kv_heads, head_dim);
-  }
-};
 
 Launch launch_args(const Sizes& s) {
   Launch args{};
@@ -85,16 +40,6 @@ Launch launch_args(const Sizes& s) {
   args.first = args.last = true;
   return args;
 }
-
-struct Inputs {
-  explicit Inputs(const Sizes& s, float query_scale = 1, float key_scale = 1)
-      : query(s.query_size()), key(s.key_size()), value(s.key_size()) {
-    fill(query, 1, query_scale);
-    fill(key, 2, key_scale);
-    fill(value, 3);
-  }
-  Buffer<bf16> query, key, value;
-};
 
 int failures = 0;
 int cases = 0;
@@ -208,12 +153,6 @@ Launch bound(const Sizes& s, const Inputs& in, const Outputs& outputs) {
   args.value = in.value.get();
   outputs.bind(args);
   return args;
-}
-
-std::vector<std::int32_t> iota(int count, int first = 0) {
-  std::vector<std::int32_t> positions(std::size_t(count), 0);
-  for (int i = 0; i < count; ++i) positions[std::size_t(i)] = first + i;
-  return positions;
 }
 
 // One launch under a mask j <= i + shift, or full.
@@ -376,26 +315,6 @@ void check_head_dim(int h) {
   check_ring(LayoutKind::kZigzag, 4, {1, 512, 512, 4, 2, h});
   check_ring(LayoutKind::kStriped, 4, {1, 200, 200, 2, 2, h}, 6.0f);
   check_repeat({2, 1500, 1500, 6, 3, h}, 100);
-}
-
-float median_ms(const std::function<void()>& launch, int warm, int runs) {
-  for (int i = 0; i < warm; ++i) launch();
-  std::vector<cudaEvent_t> events(std::size_t(2 * runs));
-  for (auto& event : events) RT_CUDA_CHECK(cudaEventCreate(&event));
-  for (int i = 0; i < runs; ++i) {
-    RT_CUDA_CHECK(cudaEventRecord(events[std::size_t(2 * i)]));
-    launch();
-    RT_CUDA_CHECK(cudaEventRecord(events[std::size_t(2 * i + 1)]));
-  }
-  RT_CUDA_CHECK(cudaDeviceSynchronize());
-  std::vector<float> times(std::size_t(runs), 0.0f);
-  for (int i = 0; i < runs; ++i) {
-    RT_CUDA_CHECK(cudaEventElapsedTime(&times[std::size_t(i)], events[std::size_t(2 * i)],
-                                       events[std::size_t(2 * i + 1)]));
-  }
-  for (auto& event : events) cudaEventDestroy(event);
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
 }
 
 void time_shape(const Sizes& s, bool causal, bool resumes) {

@@ -24,6 +24,18 @@ struct ReferenceArgs {
 /// Waits for the result. Errors: DeviceError.
 void run_reference(const ReferenceArgs& args);
 
+struct ReferenceBackwardArgs {
+  ReferenceArgs forward;      // done: its out and lse are read
+  const __nv_bfloat16* dout;  // [B, Tq, N, H]
+  float* lse;                 // [B, N, Tq], written: forward.lse in fp32
+  float* delta;               // [B, N, Tq], written
+  double* dquery;             // [B, Tq, N, H], written
+  double* dkey;               // [B, Tk, K, H], added to
+  double* dvalue;             // [B, Tk, K, H], added to
+};
+/// Waits for the result. Errors: DeviceError.
+void run_reference_backward(const ReferenceBackwardArgs& args);
+
 /// Normal values from a hash of (seed, index), times `scale`.
 void fill_normal(__nv_bfloat16* out, std::size_t size, std::uint32_t seed, float scale);
 

@@ -26,43 +26,19 @@ int device_attribute(cudaDeviceAttr attribute) {
   return value;
 }
 
-VisibleKeys visible_keys(const AttentionSegment& visible) {
-  // Beyond these shifts every or no key is visible; int is wide enough then.
-  const std::int64_t shift = std::clamp(visible.shift, -visible.qn, visible.kn);
-  return {.query_begin = static_cast<int>(visible.q0),
-          .query_end = static_cast<int>(visible.q0 + visible.qn),
-          .key_count = static_cast<int>(visible.kn),
-          .shift = static_cast<int>(shift)};
-}
-
-TileOrder tile_order(const AttentionForwardSm90Args& args, int query_tile) {
-  const std::int64_t heads = args.batch * args.query_heads;
-  const std::int64_t kv_head_bytes =
-      std::max<std::int64_t>(2 * 2 * args.visible.kn * args.head_dim, 1);
-  std::int64_t kv_heads = 1;
-  while (2 * kv_heads * kv_head_bytes <= kSectionBytes && kv_heads < heads) kv_heads *= 2;
-  const std::int64_t tiles = (args.query_tokens + query_tile - 1) / query_tile;
-  if (heads * tiles > INT32_MAX / 2) {
-    throw InvalidArgument("attention: " + std::to_string(heads) + " heads of " +
-                          std::to_string(args.query_tokens) + " tokens are too many for a launch");
-  }
-  const std::int64_t section = kv_heads * (args.query_heads / args.kv_heads);
-  return {.num_query_tiles = static_cast<int>(tiles),
-          .num_heads = static_cast<int>(heads),
-          .heads_per_section = static_cast<int>(std::min(section, heads)),
-          .num_items = static_cast<int>(heads * tiles)};
-}
-
 }  // namespace
 
-bool attention_forward_sm90_supports(int head_dim) {
-  return (head_dim == 64 || head_dim == 128) &&
-         device_attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
+bool is_sm90_device() {
+  return device_attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
          device_attribute(cudaDevAttrComputeCapabilityMinor) == 0;
 }
 
+bool attention_forward_sm90_supports(std::int64_t head_dim) {
+  return head_dim == 64 || head_dim == 128;
+}
+
 void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream) {
-  if (args.head_dim != 64 && args.head_dim != 128) {
+  if (!attention_forward_sm90_supports(args.head_dim)) {
     throw InvalidArgument("attention_forward_sm90: head_dim must be 64 or 128, got " +
                           std::to_string(args.head_dim));
   }
@@ -75,6 +51,7 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   // Keys before and after the visible ones do not exist for the kernel.
   const std::int64_t skipped_bytes = args.visible.k0 * args.kv_heads * args.head_dim * 2;
   const auto key_map = [&](const void* base) {
+    if (args.visible.kn == 0) return CUtensorMap{};  // nothing is loaded
     return map(static_cast<const char*>(base) + skipped_bytes, args.visible.kn, args.key_tokens,
                args.kv_heads, tiles.key_tile);
   };
@@ -91,7 +68,10 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   void* counter = nullptr;
   RT_CUDA_CHECK(cudaGetSymbolAddress(&counter, item_counter));
   params.counter = static_cast<ItemCounter*>(counter);
-  params.order = tile_order(args, tiles.query_tile());
+  const std::int64_t group = args.query_heads / args.kv_heads;
+  const std::int64_t kv_head_bytes = 2 * 2 * args.visible.kn * args.head_dim;
+  params.order = tile_order(args.query_tokens, tiles.query_tile(), args.batch * args.query_heads,
+                            group, kv_head_bytes / group, kSectionBytes);
   params.visible = visible_keys(args.visible);
   params.query_tokens = args.query_tokens;
   params.query_heads = args.query_heads;

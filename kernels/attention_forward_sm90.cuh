@@ -88,7 +88,8 @@ struct AttentionForwardSm90 {
       const int next_item = params.counter->take();
       const TileOrder::Tile tile = params.order.at(item);
       item = next_item;
-      const int first_row = tile.query_tile * kQueryTile;
+      // The last rows see most keys.
+      const int first_row = (params.order.num_tiles - 1 - tile.rank) * kQueryTile;
       const KeyTiles tiles =
           key_tiles<kQueryTile, kKeyTile>(params.visible, first_row, params.query_tokens);
       if (tiles.num_tiles == 0 && !params.first && !params.last) continue;  // the state stays

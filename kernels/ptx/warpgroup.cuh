@@ -41,4 +41,12 @@ __device__ inline void stmatrix_x4(std::uint32_t to, std::uint32_t r0, std::uint
                : "memory");
 }
 
+/// stmatrix.x4.trans: as stmatrix_x4, each block stored transposed.
+__device__ inline void stmatrix_x4_trans(std::uint32_t to, std::uint32_t r0, std::uint32_t r1,
+                                         std::uint32_t r2, std::uint32_t r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
+               "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+
 }  // namespace ringtrain::kernels::ptx

@@ -1,6 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <string>
+
+#include "ringtrain/core/error.h"
+#include "ringtrain/ops/attention_segment.h"
 
 /// Which tile a block of attention works on next, and which keys its rows see.
 namespace ringtrain::kernels {
@@ -19,7 +24,21 @@ struct VisibleKeys {
     if (row < query_begin || row >= query_end) return 0;
     return max(0, min(key_count, row - query_begin + shift + 1));
   }
+  /// The first row that sees a key; from there on all rows up to query_end do.
+  __device__ int first_row(int key) const {
+    return key < key_count ? query_begin + max(0, key - shift) : query_end;
+  }
 };
+
+/// The keys of `segment` from its first one on.
+inline VisibleKeys visible_keys(const AttentionSegment& segment) {
+  // Beyond these shifts every or no key is visible; int is wide enough then.
+  const std::int64_t shift = std::clamp(segment.shift, -segment.qn, segment.kn);
+  return {.query_begin = static_cast<int>(segment.q0),
+          .query_end = static_cast<int>(segment.q0 + segment.qn),
+          .key_count = static_cast<int>(segment.kn),
+          .shift = static_cast<int>(shift)};
+}
 
 /// Key tiles [0, num_tiles) of a query tile; all its rows see all of the first `num_plain`.
 struct KeyTiles {
@@ -36,26 +55,43 @@ __device__ KeyTiles key_tiles(const VisibleKeys& visible, int first_row, int que
   return {(longest + kKeyTile - 1) / kKeyTile, shortest / kKeyTile};
 }
 
-/// The order of query tiles: (batch, head) pairs in sections whose keys and values fit in L2; in a
-/// section the last query tile first, which is the longest under a causal mask; heads fastest.
+/// The order of tiles: (batch, head) pairs in sections whose shared data fit in L2; in a section
+/// the longest tile of every head, then the next.
 struct TileOrder {
-  int num_query_tiles;
-  int num_heads;          // batch x query heads
-  int heads_per_section;  // a multiple of the query heads that share a key/value head
-  int num_items;          // num_query_tiles x num_heads
+  int num_tiles;  // of a head
+  int num_heads;  // batch x heads
+  int heads_per_section;
+  int num_items;  // num_tiles x num_heads
 
   struct Tile {
-    int query_tile;
+    int rank;  // in [0, num_tiles): 0 for the longest
     int head;  // in [0, num_heads)
   };
   __device__ Tile at(int item) const {
-    const int section = item / (heads_per_section * num_query_tiles);
+    const int section = item / (heads_per_section * num_tiles);
     const int first_head = section * heads_per_section;
     const int heads = min(heads_per_section, num_heads - first_head);
-    const int within = item - first_head * num_query_tiles;
-    return {num_query_tiles - 1 - within / heads, first_head + within % heads};
+    const int within = item - first_head * num_tiles;
+    return {within / heads, first_head + within % heads};
   }
 };
+
+/// Tiles of `tile` out of `tokens` rows for every head. A head's share of L2 is `head_bytes`, of
+/// which `section_bytes` fit; sections are a power of two times `granule` heads.
+inline TileOrder tile_order(std::int64_t tokens, int tile, std::int64_t heads, std::int64_t granule,
+                            std::int64_t head_bytes, std::int64_t section_bytes) {
+  std::int64_t section = granule;
+  while (2 * section * head_bytes <= section_bytes && section < heads) section *= 2;
+  const std::int64_t tiles = (tokens + tile - 1) / tile;
+  if (heads * tiles > INT32_MAX / 2) {
+    throw InvalidArgument("attention: " + std::to_string(heads) + " heads of " +
+                          std::to_string(tokens) + " tokens are too many for a launch");
+  }
+  return {.num_tiles = static_cast<int>(tiles),
+          .num_heads = static_cast<int>(heads),
+          .heads_per_section = static_cast<int>(std::min(section, heads)),
+          .num_items = static_cast<int>(heads * tiles)};
+}
 
 /// Hands out items to the blocks of a persistent grid: block b starts with item b, later items
 /// come from the counter. The last block to finish resets it for the next launch.

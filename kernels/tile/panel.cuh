@@ -41,8 +41,8 @@ struct PanelTile {
 
   /// Byte offset of an element; eight neighbours from a multiple of eight on stay together.
   __device__ static std::uint32_t offset(int row, int column) {
-    const int in_panel = row * kPanelRowBytes + column % kPanelColumns * 2;
-    return column / kPanelColumns * kPanelBytes + (in_panel ^ (row & 7) << 4);
+    const int in_row = column % kPanelColumns * 2 ^ (row & 7) << 4;
+    return column / kPanelColumns * kPanelBytes + row * kPanelRowBytes + in_row;
   }
   __device__ static OperandDescriptor descriptor(std::uint32_t tile) {
     return OperandDescriptor(tile, kPanelBytes);

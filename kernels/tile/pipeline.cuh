@@ -42,9 +42,9 @@ struct Pipeline {
   __device__ std::uint32_t empty(int stage) const { return barriers + 8 * (kStages + stage); }
 
   /// One thread, before fence_mbarrier_init and __syncthreads.
-  __device__ void init(int consumer_arrivals) const {
+  __device__ void init(int consumer_arrivals, int producer_arrivals = 1) const {
     for (int stage = 0; stage < kStages; ++stage) {
-      ptx::mbarrier_init(full(stage), 1);
+      ptx::mbarrier_init(full(stage), producer_arrivals);
       ptx::mbarrier_init(empty(stage), consumer_arrivals);
     }
   }

@@ -19,4 +19,14 @@ LogLevel environment_log_level() {
       "the environment variable RINGTRAIN_LOG_LEVEL is '{}', not info, warning or quiet", level));
 }
 
+AttentionKernels environment_attention_kernels() {
+  const char* variable = std::getenv("RINGTRAIN_ATTENTION");
+  const std::string_view kernels = variable == nullptr ? "" : variable;
+  if (kernels.empty() || kernels == "auto") return AttentionKernels::kAuto;
+  if (kernels == "portable") return AttentionKernels::kPortable;
+  if (kernels == "sm90") return AttentionKernels::kSm90;
+  throw InvalidArgument(fmt::format(
+      "the environment variable RINGTRAIN_ATTENTION is '{}', not auto, portable or sm90", kernels));
+}
+
 }  // namespace ringtrain

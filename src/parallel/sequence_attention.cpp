@@ -32,13 +32,20 @@ SequenceAttention::SequenceAttention(Context& context, const SequenceLayout& lay
     const Tensor row = positions_[r];
     context.device.copy_to_device(row.raw(), positions.data(), row.bytes(), context.compute);
     context.compute.synchronise();  // `positions` dies here
-    visible_.push_back(!layout.causal_segments(rank(), r).empty());
-    num_visible_ += visible_.back() ? 1 : 0;
+    segments_.push_back(layout.causal_segments(rank(), r));
+    num_visible_ += is_visible(r) ? 1 : 0;
   }
 }
 
 AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank) const {
-  return {positions_[rank()], positions_[key_rank], lowest_visible, true};
+  const std::vector<AttentionSegment>& segments = segments_[static_cast<std::size_t>(key_rank)];
+  AttentionMask mask{.query_positions = positions_[rank()],
+                     .key_positions = positions_[key_rank],
+                     .lowest_visible = lowest_visible,
+                     .causal = true,
+                     .segment = {}};
+  if (segments.size() == 1) mask.segment = segments.front();
+  return mask;
 }
 
 void SequenceAttention::forward(const Forward& args) {

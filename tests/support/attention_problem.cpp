@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "ringtrain/ops/check.h"
 
@@ -33,10 +34,30 @@ void put_tokens(HostTensor& tensor, std::int64_t begin, const HostTensor& part) 
   }
 }
 
+/// The causal visibility of a step as a segment, if it has that form; positions ascend.
+std::optional<AttentionSegment> segment_of(const std::vector<std::int32_t>& queries,
+                                           const std::vector<std::int32_t>& keys) {
+  const auto visible = [&](std::int32_t position) {
+    return std::upper_bound(keys.begin(), keys.end(), position) - keys.begin();
+  };
+  const auto first = std::find_if(queries.begin(), queries.end(),
+                                  [&](std::int32_t position) { return visible(position) > 0; });
+  const std::int64_t num_keys = static_cast<std::int64_t>(keys.size());
+  AttentionSegment segment{first - queries.begin(), queries.end() - first, 0, num_keys, 0};
+  if (segment.qn == 0) return segment;
+  segment.shift = visible(*first) - 1;
+  if (visible(*first) == num_keys) segment.shift = num_keys;
+  for (std::int64_t i = 0; i < segment.qn; ++i) {
+    if (visible(*(first + i)) != std::min(num_keys, i + segment.shift + 1)) return std::nullopt;
+  }
+  return segment;
+}
+
 /// A step's keys and values on the device.
 struct Part {
   std::int64_t begin;
   Tensor key, value, dkey, dvalue, positions;
+  std::optional<AttentionSegment> segment;
 };
 
 Part upload_part(TestDevice& device, DType dtype, const AttentionProblem& problem,
@@ -44,13 +65,15 @@ Part upload_part(TestDevice& device, DType dtype, const AttentionProblem& proble
   const HostTensor key = tokens_of(problem.key, begin, end - begin);
   const HostTensor value = tokens_of(problem.value, begin, end - begin);
   const HostTensor zeros(key.shape);
+  const std::vector<std::int32_t> positions(problem.key_positions.begin() + begin,
+                                            problem.key_positions.begin() + end);
   return {begin,
           device.upload(key, dtype),
           device.upload(value, dtype),
           device.upload(zeros, accumulator_of(dtype)),
           device.upload(zeros, accumulator_of(dtype)),
-          device.upload(std::vector<std::int32_t>(problem.key_positions.begin() + begin,
-                                                  problem.key_positions.begin() + end))};
+          device.upload(positions),
+          segment_of(problem.query_positions, positions)};
 }
 
 }  // namespace
@@ -99,7 +122,8 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
   AttentionMask mask{.query_positions = device.upload(problem.query_positions),
                      .key_positions = {},
                      .lowest_visible = {},
-                     .causal = problem.causal};
+                     .causal = problem.causal,
+                     .segment = {}};
   if (!problem.lowest_visible.empty()) {
     mask.lowest_visible = device.upload(problem.lowest_visible, {shape[0], shape[1]});
   }
@@ -110,6 +134,7 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
     parts.push_back(upload_part(device, dtype, problem, num_keys * part / num_steps,
                                 num_keys * (part + 1) / num_steps));
     mask.key_positions = parts.back().positions;
+    mask.segment = parts.back().segment;
     const bool first = step == 0, last = step == num_steps - 1;
     device.backend().attention_forward({.query = query,
                                         .key = parts.back().key,
@@ -130,6 +155,7 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
                          HostTensor(problem.key.shape), HostTensor(problem.key.shape)};
   for (const Part& part : parts) {
     mask.key_positions = part.positions;
+    mask.segment = part.segment;
     device.backend().attention_backward({.query = query,
                                          .key = part.key,
                                          .value = part.value,

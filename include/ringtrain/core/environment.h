@@ -9,4 +9,9 @@ namespace ringtrain {
 enum class LogLevel { kInfo, kWarning, kQuiet };
 LogLevel environment_log_level();
 
+/// RINGTRAIN_ATTENTION: "auto" (default), "portable" or "sm90": the attention kernels of the CUDA
+/// back end. "sm90" is an error on a GPU without them. Errors: InvalidArgument.
+enum class AttentionKernels { kAuto, kPortable, kSm90 };
+AttentionKernels environment_attention_kernels();
+
 }  // namespace ringtrain

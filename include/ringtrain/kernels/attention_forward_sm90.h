@@ -31,8 +31,11 @@ struct AttentionForwardSm90Args {
   int max_blocks = 0;  // SMs to use; 0 for all. Fewer leave room for communication kernels
 };
 
-/// True for the head_dim of these kernels (64, 128) on a device of compute capability 9.0.
-bool attention_forward_sm90_supports(int head_dim);
+/// True if the current device is a Hopper GPU (compute capability 9.0).
+bool is_sm90_device();
+
+/// True for 64 and 128.
+bool attention_forward_sm90_supports(std::int64_t head_dim);
 
 /// Enqueues the step on `stream` and returns without waiting. Launches on one device must not
 /// overlap: they share a counter of tiles.

@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "ringtrain/core/device.h"
 #include "ringtrain/core/tensor.h"
+#include "ringtrain/ops/attention_segment.h"
 
 /// The operations a training step is made of, one call per fused operation.
 ///
@@ -77,6 +79,9 @@ struct AttentionMask {
   Tensor key_positions;    ///< [Tk] int32
   Tensor lowest_visible;   ///< [B, Tq] int32, or absent: no document boundaries
   bool causal = true;
+  /// The causal part in closed form, in indices of this step: rows outside it see no key. Where
+  /// absent, kernels compare positions; it must say the same as these.
+  std::optional<AttentionSegment> segment = {};
 };
 
 /// One step of attention of `query` against one block of keys and values: Ring Attention

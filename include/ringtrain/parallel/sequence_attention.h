@@ -58,7 +58,9 @@ class SequenceAttention {
  private:
   int num_ranks() const { return context_.mesh.shape.sp; }
   int rank() const { return context_.mesh.coordinates.sp; }
-  bool is_visible(int key_rank) const { return visible_[static_cast<std::size_t>(key_rank)]; }
+  bool is_visible(int key_rank) const {
+    return !segments_[static_cast<std::size_t>(key_rank)].empty();
+  }
   // A ring of one has its keys already: nothing to gather, nothing to copy.
   bool rotates() const {
     return options_.transport == KeyValueTransport::kRing || num_ranks() == 1;
@@ -80,8 +82,8 @@ class SequenceAttention {
 
   Context& context_;
   SequenceAttentionOptions options_;
-  Tensor positions_;           // [P, T] int32
-  std::vector<bool> visible_;  // by key rank: some key of it is seen by some query of this rank
+  Tensor positions_;                                     // [P, T] int32
+  std::vector<std::vector<AttentionSegment>> segments_;  // by key rank: what this rank sees of it
   int num_visible_ = 0;
   std::unique_ptr<Event> computed_;  // compute stream: everything enqueued so far
   std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values

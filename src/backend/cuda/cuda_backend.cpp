@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "matmul.h"
 #include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/core/environment.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention.h"
+#include "ringtrain/kernels/attention_backward_sm90.h"
+#include "ringtrain/kernels/attention_forward_sm90.h"
 #include "ringtrain/kernels/cross_entropy.h"
 #include "ringtrain/kernels/elementwise.h"
 #include "ringtrain/kernels/embedding.h"
@@ -55,8 +59,24 @@ kernels::AttentionShape attention_shape(const Tensor& query, const Tensor& key,
           .causal = mask.causal};
 }
 
+// What the rows of a step see, where it has a closed form.
+std::optional<AttentionSegment> visible_segment(const Tensor& query, const Tensor& key,
+                                                const AttentionMask& mask) {
+  if (mask.lowest_visible) return std::nullopt;
+  if (mask.causal) return mask.segment;
+  return AttentionSegment{0, query.size(1), 0, key.size(1), key.size(1)};
+}
+
 class CudaBackend final : public Backend {
  public:
+  CudaBackend() {
+    const AttentionKernels wanted = environment_attention_kernels();
+    const bool is_hopper = kernels::is_sm90_device();
+    if (wanted == AttentionKernels::kSm90 && !is_hopper) {
+      throw InvalidArgument("RINGTRAIN_ATTENTION=sm90 needs a GPU of compute capability 9.0");
+    }
+    uses_sm90_attention_ = is_hopper && wanted != AttentionKernels::kPortable;
+  }
   std::size_t workspace_bytes() const override { return kWorkspaceBytes; }
   void bind_workspace(Tensor workspace) override {
     if (workspace.bytes() < kWorkspaceBytes) {
@@ -67,7 +87,8 @@ class CudaBackend final : public Backend {
   }
   std::string description() const override {
     return fmt::format(
-        "attention: portable mma.sync (bf16), CUDA cores (fp32); matmul: cuBLASLt {}",
+        "attention: {}portable mma.sync (bf16), CUDA cores (fp32); matmul: cuBLASLt {}",
+        uses_sm90_attention_ ? "sm90 wgmma (bf16, head_dim 64 and 128), " : "",
         CublasLt::version());
   }
 
@@ -168,6 +189,29 @@ class CudaBackend final : public Backend {
 
   void attention_forward(const AttentionForwardArgs& args, Stream& stream) override {
     check_args(args);
+    const std::optional<AttentionSegment> visible =
+        visible_segment(args.query, args.key, args.mask);
+    if (uses_sm90_attention_ && visible && args.query.dtype() == DType::kBFloat16 &&
+        kernels::attention_forward_sm90_supports(args.query.size(3))) {
+      kernels::launch_attention_forward_sm90({.query = args.query.raw(),
+                                              .key = args.key.raw(),
+                                              .value = args.value.raw(),
+                                              .out = args.out.raw(),
+                                              .partial = optional_data<float>(args.partial),
+                                              .lse = args.lse.data<float>(),
+                                              .batch = args.query.size(0),
+                                              .query_tokens = narrow(args.query.size(1)),
+                                              .key_tokens = narrow(args.key.size(1)),
+                                              .query_heads = narrow(args.query.size(2)),
+                                              .kv_heads = narrow(args.key.size(2)),
+                                              .head_dim = narrow(args.query.size(3)),
+                                              .softmax_scale = args.softmax_scale,
+                                              .visible = *visible,
+                                              .first = args.first,
+                                              .last = args.last},
+                                             native(stream));
+      return;
+    }
     const kernels::AttentionForwardArgs kernel_args{
         .shape = attention_shape(args.query, args.key, args.mask, args.softmax_scale),
         .query = args.query.raw(),
@@ -201,6 +245,33 @@ class CudaBackend final : public Backend {
 
   void attention_backward(const AttentionBackwardArgs& args, Stream& stream) override {
     check_args(args);
+    const std::optional<AttentionSegment> visible =
+        visible_segment(args.query, args.key, args.mask);
+    if (uses_sm90_attention_ && visible && args.query.dtype() == DType::kBFloat16 &&
+        kernels::attention_backward_sm90_supports(args.query.size(3))) {
+      const kernels::AttentionBackwardSm90Args sm90_args{.query = args.query.raw(),
+                                                         .key = args.key.raw(),
+                                                         .value = args.value.raw(),
+                                                         .dout = args.dout.raw(),
+                                                         .lse = args.lse.data<float>(),
+                                                         .delta = args.delta.data<float>(),
+                                                         .dquery = args.dquery.data<float>(),
+                                                         .dkey = args.dkey.data<float>(),
+                                                         .dvalue = args.dvalue.data<float>(),
+                                                         .batch = args.query.size(0),
+                                                         .query_tokens = narrow(args.query.size(1)),
+                                                         .key_tokens = narrow(args.key.size(1)),
+                                                         .query_heads = narrow(args.query.size(2)),
+                                                         .kv_heads = narrow(args.key.size(2)),
+                                                         .head_dim = narrow(args.query.size(3)),
+                                                         .softmax_scale = args.softmax_scale,
+                                                         .visible = *visible,
+                                                         .scratch = workspace()};
+      if (kernels::attention_backward_sm90_scratch_bytes(sm90_args) <= kWorkspaceBytes) {
+        kernels::launch_attention_backward_sm90(sm90_args, native(stream));
+        return;
+      }
+    }
     const kernels::AttentionBackwardArgs kernel_args{
         .shape = attention_shape(args.query, args.key, args.mask, args.softmax_scale),
         .query = args.query.raw(),
@@ -384,6 +455,7 @@ class CudaBackend final : public Backend {
 
   CublasLt matmul_;
   void* workspace_ = nullptr;
+  bool uses_sm90_attention_ = false;
 };
 
 }  // namespace

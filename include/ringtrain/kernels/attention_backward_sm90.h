@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ringtrain/ops/attention_segment.h"
+
+namespace ringtrain::kernels {
+
+/// Gradients of one step of attention on Hopper's tensor cores; letters and meaning as in
+/// ringtrain::AttentionBackwardArgs. bf16 in, fp32 sums and gradients, any number of tokens. The
+/// four bf16 tensors and dquery are 16-byte aligned.
+struct AttentionBackwardSm90Args {
+  const void* query;   // [B, Tq, N, H] bf16
+  const void* key;     // [B, Tk, K, H] bf16
+  const void* value;   // [B, Tk, K, H] bf16
+  const void* dout;    // [B, Tq, N, H] bf16
+  const float* lse;    // [B, N, Tq]
+  const float* delta;  // [B, N, Tq]
+  float* dquery;       // [B, Tq, N, H], added to
+  float* dkey;         // [B, Tk, K, H], added to
+  float* dvalue;       // [B, Tk, K, H], added to
+  std::int64_t batch;
+  int query_tokens;
+  int key_tokens;
+  int query_heads;
+  int kv_heads;              // divides query_heads
+  int head_dim;              // 64 or 128
+  float softmax_scale;       // positive
+  AttentionSegment visible;  // query rows outside it see no key
+  // attention_backward_sm90_scratch_bytes of scratch: dquery is summed in a fixed order, so equal
+  // inputs give equal bits. Null: in any order, which is faster.
+  void* scratch;
+};
+
+bool attention_backward_sm90_supports(std::int64_t head_dim);  // 64 and 128
+
+std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args);
+
+/// Enqueues the step on `stream` and returns without waiting.
+/// Errors: InvalidArgument for another head_dim or misaligned tensors; DeviceError if the launch is
+/// refused.
+void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaStream_t stream);
+
+}  // namespace ringtrain::kernels

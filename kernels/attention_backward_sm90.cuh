@@ -1,0 +1,463 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention_backward_sm90_params.cuh"
+#include "kernels/ptx/global.cuh"
+#include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/tma.cuh"
+#include "kernels/ptx/warpgroup.cuh"
+#include "kernels/ptx/wgmma.cuh"
+#include "kernels/tile/online_softmax.cuh"
+#include "kernels/tile/panel.cuh"
+#include "kernels/tile/pipeline.cuh"
+#include "ringtrain/backend/cuda_check.h"
+
+/// Gradients of attention on wgmma. A block owns 128 keys of one key/value head, half of them per
+/// consumer warpgroup, and walks the query tiles of all query heads that share the head; dK and dV
+/// stay in registers. Scores are computed transposed, so that P and dS are born as register
+/// operands of the products for dV and dK; dS also goes to shared memory for the product for dQ,
+/// which is added to global memory. Bound by shared-memory bandwidth, then by the tensor cores.
+namespace ringtrain::kernels {
+
+template <int kHeadDim_>
+struct AttentionBackwardSm90 {
+  static constexpr int kHeadDim = kHeadDim_;
+  static_assert(kHeadDim == 64 || kHeadDim == 128);
+  static constexpr int kConsumers = 2;
+  static constexpr int kThreads = 128 * (1 + kConsumers);
+  static constexpr int kProducerRegisters = 24;  // 24 + 2 x 240 = 3 x 168, the launch's
+  static constexpr int kConsumerRegisters = 240;
+  static constexpr int kWarpgroupKeys = 64;
+  static constexpr int kKeyTile = kAttentionBackwardSm90KeyTile;
+  static constexpr int kQueryTile = attention_backward_sm90_query_tile(kHeadDim);
+  static constexpr int kStages = 2;
+
+  using KeyTile = PanelTile<kKeyTile, kHeadDim>;
+  using QueryTile = PanelTile<kQueryTile, kHeadDim>;
+  using ScoreTile = PanelTile<kQueryTile, kKeyTile>;
+  /// log2-scaled lse and delta of a query tile.
+  struct Statistics {
+    float lse[kQueryTile];
+    float delta[kQueryTile];
+  };
+
+  // Offsets in shared memory.
+  static constexpr int kKeyAt = 0;
+  static constexpr int kValueAt = kKeyAt + KeyTile::kBytes;
+  static constexpr int kQueryAt = kValueAt + KeyTile::kBytes;
+  static constexpr int kDoutAt = kQueryAt + kStages * QueryTile::kBytes;
+  // dS twice: one warpgroup may write the next while the other still reads.
+  static_assert(kStages == 2);
+  static constexpr int kScoresAt = kDoutAt + kStages * QueryTile::kBytes;
+  static constexpr int kStatisticsAt = kScoresAt + 2 * ScoreTile::kBytes;
+  static constexpr int kBarriersAt = kStatisticsAt + kStages * static_cast<int>(sizeof(Statistics));
+  static constexpr int kSharedBytes = kPanelAlignment + kBarriersAt +
+                                      2 * Pipeline<1>::kBarrierBytes +
+                                      3 * Pipeline<kStages>::kBarrierBytes;
+  static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
+
+  struct Pipelines {
+    Pipeline<1> key, value;
+    Pipeline<kStages> query, dout, statistics;
+    __device__ explicit Pipelines(std::uint32_t at)
+        : key{at},
+          value{key.barriers + Pipeline<1>::kBarrierBytes},
+          query{value.barriers + Pipeline<1>::kBarrierBytes},
+          dout{query.barriers + Pipeline<kStages>::kBarrierBytes},
+          statistics{dout.barriers + Pipeline<kStages>::kBarrierBytes} {}
+    __device__ void init() const {
+      key.init(kConsumers);
+      value.init(kConsumers);
+      query.init(kConsumers);
+      dout.init(kConsumers);
+      statistics.init(kConsumers, 32);
+    }
+  };
+
+  /// What a block works on.
+  struct Work {
+    int batch;
+    int kv_head;
+    int first_key;
+    int begin;  // query tiles [begin, end), from the last to the first
+    int end;
+    int heads;       // query heads that share the key/value head
+    int first_head;  // of these
+    int num_steps;
+
+    __device__ explicit Work(const AttentionBackwardSm90Params& params) {
+      const TileOrder::Tile tile = params.order.at(static_cast<int>(blockIdx.x));
+      batch = tile.head / params.kv_heads;
+      kv_head = tile.head - batch * params.kv_heads;
+      // The first keys are seen by most queries: longest first.
+      first_key = tile.rank * kKeyTile;
+      begin = params.visible.first_row(first_key) / kQueryTile;
+      end = (min(params.visible.query_end, params.query_tokens) + kQueryTile - 1) / kQueryTile;
+      heads = params.query_heads / params.kv_heads;
+      first_head = kv_head * heads;
+      num_steps = heads * max(0, end - begin);
+    }
+  };
+
+  /// Steps through the query tiles of a block's heads.
+  struct Cursor {
+    int head;
+    int tile;
+    __device__ explicit Cursor(const Work& work) : head(work.first_head), tile(work.end - 1) {}
+    __device__ void advance(const Work& work) {
+      if (--tile < work.begin) {
+        tile = work.end - 1;
+        ++head;
+      }
+    }
+  };
+
+  template <typename Tile>
+  __device__ static void load(const CUtensorMap& map, std::uint32_t to, std::uint32_t barrier,
+                              int row, int head, int batch) {
+    for (int panel = 0; panel < Tile::kPanels; ++panel) {
+      ptx::tma_load_4d(to + panel * Tile::kPanelBytes, &map, barrier, panel * kPanelColumns, row,
+                       head, batch);
+    }
+  }
+
+  /// One thread: loads keys and values once, then query and dout tiles as stages come free.
+  __device__ static void produce(const AttentionBackwardSm90Params& params, const Work& work,
+                                 std::uint32_t shared) {
+    const Pipelines pipes(shared + kBarriersAt);
+    RingPosition<kStages> at;
+    Cursor cursor(work);
+    for (int step = 0; step < work.num_steps; ++step) {
+      const int row = cursor.tile * kQueryTile;
+      pipes.query.producer_acquire(at, QueryTile::kBytes);
+      load<QueryTile>(params.query, shared + kQueryAt + at.stage * QueryTile::kBytes,
+                      pipes.query.full(at.stage), row, cursor.head, work.batch);
+      if (step == 0) {
+        ptx::mbarrier_arrive_expect_tx(pipes.key.full(0), KeyTile::kBytes);
+        load<KeyTile>(params.key, shared + kKeyAt, pipes.key.full(0), work.first_key, work.kv_head,
+                      work.batch);
+        ptx::mbarrier_arrive_expect_tx(pipes.value.full(0), KeyTile::kBytes);
+        load<KeyTile>(params.value, shared + kValueAt, pipes.value.full(0), work.first_key,
+                      work.kv_head, work.batch);
+      }
+      pipes.dout.producer_acquire(at, QueryTile::kBytes);
+      load<QueryTile>(params.dout, shared + kDoutAt + at.stage * QueryTile::kBytes,
+                      pipes.dout.full(at.stage), row, cursor.head, work.batch);
+      at.advance();
+      cursor.advance(work);
+    }
+  }
+
+  /// One warp: lse and delta of every query tile. Rows that do not exist or see no key get
+  /// lse = inf: their weights are 2^(s - inf) = 0.
+  __device__ static void produce_statistics(const AttentionBackwardSm90Params& params,
+                                            const Work& work, std::uint32_t shared,
+                                            Statistics* statistics) {
+    const Pipelines pipes(shared + kBarriersAt);
+    RingPosition<kStages> at;
+    Cursor cursor(work);
+    for (int step = 0; step < work.num_steps; ++step) {
+      const std::int64_t row0 =
+          (std::int64_t{work.batch} * params.query_heads + cursor.head) * params.query_tokens;
+      pipes.statistics.producer_wait(at);
+      Statistics& to = statistics[at.stage];
+      for (int i = threadIdx.x % 32; i < kQueryTile; i += 32) {
+        const int row = cursor.tile * kQueryTile + i;
+        const bool exists = row < params.query_tokens;
+        const float lse = exists ? params.lse[row0 + row] : -INFINITY;
+        to.lse[i] = lse == -INFINITY ? INFINITY : lse * kLog2E;
+        to.delta[i] = exists ? params.delta[row0 + row] : 0.0f;
+      }
+      ptx::mbarrier_arrive(pipes.statistics.full(at.stage));
+      at.advance();
+      cursor.advance(work);
+    }
+  }
+
+  /// X^T = A B^T for this warpgroup's keys, contracted over head_dim; one group.
+  __device__ static void issue_transposed_scores(float (&scores)[kQueryTile / 2],
+                                                 const OperandDescriptor& keys,
+                                                 const OperandDescriptor& queries) {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kHeadDim / 16; ++k) {
+      ptx::wgmma_m64k16<ptx::Major::kContraction, ptx::Major::kContraction>(
+          scores, keys.at(KeyTile::column_step(k)), queries.at(QueryTile::column_step(k)), k != 0);
+    }
+    ptx::wgmma_commit_group();
+  }
+
+  /// gradient += weights^T . rows, contracted over the query tile; one group.
+  __device__ static void issue_key_gradient(float (&gradient)[kHeadDim / 2],
+                                            const std::uint32_t (&weights)[kQueryTile / 4],
+                                            const OperandDescriptor& rows) {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kQueryTile / 16; ++k) {
+      ptx::wgmma_m64k16<ptx::Major::kOuter>(gradient, weights[4 * k], weights[4 * k + 1],
+                                            weights[4 * k + 2], weights[4 * k + 3],
+                                            rows.at(QueryTile::row_step(k)), 1);
+    }
+    ptx::wgmma_commit_group();
+  }
+
+  /// dQ = dS K: all 64 queries and half the columns (head_dim 128), or half of 128 queries.
+  __device__ static void issue_query_gradient(float (&dquery)[32], const OperandDescriptor& dscores,
+                                              const OperandDescriptor& keys) {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kKeyTile / 16; ++k) {
+      ptx::wgmma_m64k16<ptx::Major::kContraction, ptx::Major::kOuter>(
+          dquery, dscores.at(ScoreTile::column_step(k)), keys.at(KeyTile::row_step(k)), k != 0);
+    }
+    ptx::wgmma_commit_group();
+  }
+
+  /// One consumer warpgroup.
+  __device__ static void consume(const AttentionBackwardSm90Params& params, const Work& work,
+                                 std::uint32_t shared, const Statistics* statistics) {
+    const Pipelines pipes(shared + kBarriersAt);
+    RingPosition<kStages> at;
+    Cursor cursor(work);
+    const int warpgroup = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
+    const int thread = threadIdx.x % 128;
+    const int lane = thread % 32;
+    const bool is_elected = thread == 0;
+    const int row = thread / 32 * 16 + lane / 4;  // of two, the other 8 below
+    const int column = lane % 4 * 2;
+    const std::uint32_t own_rows = warpgroup * kWarpgroupKeys * kPanelRowBytes;
+    const OperandDescriptor key = KeyTile::descriptor(shared + kKeyAt + own_rows);
+    const OperandDescriptor value = KeyTile::descriptor(shared + kValueAt + own_rows);
+    // Of dQ this warpgroup computes a column panel at head_dim 128, else 64 rows.
+    const OperandDescriptor key_columns = KeyTile::descriptor(
+        shared + kKeyAt + (kHeadDim == 128 ? warpgroup * KeyTile::kPanelBytes : 0));
+    const std::uint32_t dscore_rows = kHeadDim == 128 ? 0 : own_rows;
+    const int dquery_row = (kHeadDim == 128 ? 0 : warpgroup * 64) + row;
+    const int dquery_column = kHeadDim == 128 ? warpgroup * 64 : 0;
+    // Where this thread's part of dS^T goes, transposed, in the warpgroup's panel.
+    const int store_row = lane / 16 * 8 + lane % 8;
+    const int store_column = warpgroup * 64 + thread / 32 * 16 + lane / 8 % 2 * 8;
+
+    const int key_row = work.first_key + warpgroup * kWarpgroupKeys + row;
+    const int last_key = work.first_key + kKeyTile - 1;
+    float dkey[kHeadDim / 2];
+    float dvalue[kHeadDim / 2];
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 2; ++i) dkey[i] = dvalue[i] = 0.0f;
+
+    pipes.query.consumer_wait(at);
+    wait_for_phase(pipes.key.full(0), 0);
+    wait_for_phase(pipes.value.full(0), 0);
+    for (int left = work.num_steps; left > 0; --left) {
+      const int tile_row = cursor.tile * kQueryTile;
+      const OperandDescriptor query =
+          QueryTile::descriptor(shared + kQueryAt + at.stage * QueryTile::kBytes);
+      const OperandDescriptor dout =
+          QueryTile::descriptor(shared + kDoutAt + at.stage * QueryTile::kBytes);
+      const std::uint32_t dscores = shared + kScoresAt + at.stage * ScoreTile::kBytes;
+      const Statistics& rows = statistics[at.stage];
+      float scores[kQueryTile / 2];
+      float dweights[kQueryTile / 2];
+      issue_transposed_scores(scores, key, query);
+      pipes.dout.consumer_wait(at);
+      issue_transposed_scores(dweights, value, dout);
+      pipes.statistics.consumer_wait(at);
+      ptx::wgmma_wait_group<1>();
+      if (tile_row < params.visible.first_row(last_key) ||
+          tile_row + kQueryTile > params.visible.query_end) {
+        const int first_row[2] = {params.visible.first_row(key_row),
+                                  params.visible.first_row(key_row + 8)};
+        mask_transposed(scores, first_row, params.visible.query_end, tile_row + column);
+      }
+#pragma unroll
+      for (int j = 0; j < kQueryTile / 8; ++j) {
+        const float2 lse = *reinterpret_cast<const float2*>(&rows.lse[8 * j + column]);
+        scores[4 * j] = ptx::ex2(fmaf(scores[4 * j], params.scale_log2, -lse.x));
+        scores[4 * j + 1] = ptx::ex2(fmaf(scores[4 * j + 1], params.scale_log2, -lse.y));
+        scores[4 * j + 2] = ptx::ex2(fmaf(scores[4 * j + 2], params.scale_log2, -lse.x));
+        scores[4 * j + 3] = ptx::ex2(fmaf(scores[4 * j + 3], params.scale_log2, -lse.y));
+      }
+      RingPosition<kStages> next = at;
+      next.advance();
+      // This wait also keeps the compiler from moving the next above the exponentials.
+      if (left > 1) pipes.query.consumer_wait(next);
+      ptx::wgmma_wait_group<0>();
+#pragma unroll
+      for (int j = 0; j < kQueryTile / 8; ++j) {
+        const float2 delta = *reinterpret_cast<const float2*>(&rows.delta[8 * j + column]);
+        dweights[4 * j] = scores[4 * j] * (dweights[4 * j] - delta.x);
+        dweights[4 * j + 1] = scores[4 * j + 1] * (dweights[4 * j + 1] - delta.y);
+        dweights[4 * j + 2] = scores[4 * j + 2] * (dweights[4 * j + 2] - delta.x);
+        dweights[4 * j + 3] = scores[4 * j + 3] * (dweights[4 * j + 3] - delta.y);
+      }
+      std::uint32_t packed[kQueryTile / 4];
+      std::uint32_t dpacked[kQueryTile / 4];
+      pack_operand(packed, scores);
+      pack_operand(dpacked, dweights);
+#pragma unroll
+      for (int k = 0; k < kQueryTile / 16; ++k) {
+        ptx::stmatrix_x4_trans(dscores + ScoreTile::offset(16 * k + store_row, store_column),
+                               dpacked[4 * k], dpacked[4 * k + 1], dpacked[4 * k + 2],
+                               dpacked[4 * k + 3]);
+      }
+      issue_key_gradient(dvalue, packed, dout);
+      ptx::fence_proxy_async_shared();
+      ptx::named_barrier_sync(1, 128 * kConsumers);
+      if (is_elected) pipes.statistics.consumer_release(at);
+      float dquery[32];
+      issue_query_gradient(dquery, ScoreTile::descriptor(dscores + dscore_rows), key_columns);
+      ptx::wgmma_wait_group<1>();
+      if (is_elected) pipes.dout.consumer_release(at);
+      issue_key_gradient(dkey, dpacked, query);
+      ptx::wgmma_wait_group<1>();
+      if (params.turns != nullptr) {
+        if (is_elected) wait_for_turn(params, work, cursor, warpgroup);
+        ptx::named_barrier_sync(2 + warpgroup, 128);
+      }
+      add_query_gradient(params, dquery, work.batch, cursor.head, tile_row + dquery_row,
+                         dquery_column, lane);
+      if (params.turns != nullptr) {
+        __threadfence();
+        ptx::named_barrier_sync(2 + warpgroup, 128);
+        if (is_elected) pass_turn(params, work, cursor, warpgroup);
+      }
+      ptx::wgmma_wait_group<0>();
+      if (is_elected) pipes.query.consumer_release(at);
+      at = next;
+      cursor.advance(work);
+    }
+    add_key_gradient(params, dvalue, params.dvalue, 1.0f, work, key_row, column);
+    add_key_gradient(params, dkey, params.dkey, params.softmax_scale, work, key_row, column);
+  }
+
+  /// Scores of X^T outside [first_row, end_row) become -inf; `query_row` is of the first column.
+  __device__ static void mask_transposed(float (&scores)[kQueryTile / 2], const int (&first_row)[2],
+                                         int end_row, int query_row) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int skipped = first_row[i] - query_row;
+      const auto visible = static_cast<unsigned>(max(0, end_row - first_row[i]));
+#pragma unroll
+      for (int j = 0; j < kQueryTile / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& score = scores[4 * j + 2 * i + e];
+          score = static_cast<unsigned>(8 * j + e - skipped) < visible ? score : -INFINITY;
+        }
+      }
+    }
+  }
+
+  /// Counts the blocks that have added to a warpgroup's part of a query tile.
+  __device__ static int* turn(const AttentionBackwardSm90Params& params, const Work& work,
+                              const Cursor& cursor, int warpgroup) {
+    const int tiles = (params.query_tokens + kQueryTile - 1) / kQueryTile;
+    const int head = work.batch * params.query_heads + cursor.head;
+    return params.turns + (std::int64_t{head} * tiles + cursor.tile) * 2 + warpgroup;
+  }
+  /// Blocks of earlier keys add first: they started earlier, and what sees a key sees them too.
+  __device__ static void wait_for_turn(const AttentionBackwardSm90Params& params, const Work& work,
+                                       const Cursor& cursor, int warpgroup) {
+    const int* done = turn(params, work, cursor, warpgroup);
+    while (ptx::ld_acquire(done) != work.first_key / kKeyTile) {
+    }
+  }
+  __device__ static void pass_turn(const AttentionBackwardSm90Params& params, const Work& work,
+                                   const Cursor& cursor, int warpgroup) {
+    ptx::st_release(turn(params, work, cursor, warpgroup), work.first_key / kKeyTile + 1);
+  }
+
+  /// Neighbouring lanes trade halves, so that each adds 16 bytes of one row.
+  __device__ static void add_query_gradient(const AttentionBackwardSm90Params& params,
+                                            const float (&dquery)[32], int batch, int head, int row,
+                                            int first_column, int lane) {
+    const bool is_odd = lane % 2 == 1;
+    const int own_row = is_odd ? row + 8 : row;
+    float* to =
+        params.dquery +
+        ((std::int64_t{batch} * params.query_tokens + own_row) * params.query_heads + head) *
+            kHeadDim +
+        first_column + lane % 4 / 2 * 4;
+    const bool exists = own_row < params.query_tokens;
+    const float scale = params.softmax_scale;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float* at = dquery + 4 * j;
+      const float x = __shfl_xor_sync(0xffffffffu, is_odd ? at[0] : at[2], 1);
+      const float y = __shfl_xor_sync(0xffffffffu, is_odd ? at[1] : at[3], 1);
+      if (!exists) continue;
+      if (is_odd) {
+        ptx::red_add_v4(to + 8 * j, scale * x, scale * y, scale * at[2], scale * at[3]);
+      } else {
+        ptx::red_add_v4(to + 8 * j, scale * at[0], scale * at[1], scale * x, scale * y);
+      }
+    }
+  }
+
+  /// This block alone writes these rows.
+  __device__ static void add_key_gradient(const AttentionBackwardSm90Params& params,
+                                          const float (&gradient)[kHeadDim / 2], float* out,
+                                          float scale, const Work& work, int key_row, int column) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int k = key_row + 8 * i;
+      if (k >= params.visible.key_count) continue;
+      float* to =
+          out +
+          ((std::int64_t{work.batch} * params.key_tokens + k) * params.kv_heads + work.kv_head) *
+              kHeadDim +
+          column;
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 8; ++j) {
+        float2* pair = reinterpret_cast<float2*>(to + 8 * j);
+        const float2 old = *pair;
+        *pair = make_float2(fmaf(scale, gradient[4 * j + 2 * i], old.x),
+                            fmaf(scale, gradient[4 * j + 2 * i + 1], old.y));
+      }
+    }
+  }
+};
+
+template <int kHeadDim>
+__global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim>::kThreads, 1)
+    attention_backward_sm90_kernel(const __grid_constant__ AttentionBackwardSm90Params params) {
+  using Kernel = AttentionBackwardSm90<kHeadDim>;
+  extern __shared__ std::uint8_t raw_shared[];
+  const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
+  const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
+  auto* statistics = reinterpret_cast<typename Kernel::Statistics*>(raw_shared + (shared - raw) +
+                                                                    Kernel::kStatisticsAt);
+  const typename Kernel::Work work(params);
+  if (work.num_steps == 0) return;
+  if (threadIdx.x == 0) {
+    const typename Kernel::Pipelines pipes(shared + Kernel::kBarriersAt);
+    pipes.init();
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
+    if (threadIdx.x == 0) {
+      Kernel::produce(params, work, shared);
+    } else if (threadIdx.x / 32 == 1) {
+      Kernel::produce_statistics(params, work, shared, statistics);
+    }
+  } else {
+    ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
+    Kernel::consume(params, work, shared, statistics);
+  }
+}
+
+template <int kHeadDim>
+void run_attention_backward_sm90(const AttentionBackwardSm90Params& params, cudaStream_t stream) {
+  using Kernel = AttentionBackwardSm90<kHeadDim>;
+  const auto kernel = attention_backward_sm90_kernel<kHeadDim>;
+  RT_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     Kernel::kSharedBytes));
+  kernel<<<static_cast<unsigned>(params.order.num_items), Kernel::kThreads, Kernel::kSharedBytes,
+           stream>>>(params);
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,25 @@
+#pragma once
+
+/// Global memory shared among blocks.
+namespace ringtrain::kernels::ptx {
+
+/// red.add.v4.f32: adds to 16 aligned bytes of global memory; each element in one piece.
+__device__ inline void red_add_v4(float* to, float x0, float x1, float x2, float x3) {
+  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x0), "f"(x1), "f"(x2),
+               "f"(x3)
+               : "memory");
+}
+
+/// ld.acquire.gpu: what the thread that stored the value did before its st_release is visible.
+__device__ inline int ld_acquire(const int* from) {
+  int value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+/// st.release.gpu.
+__device__ inline void st_release(int* to, int value) {
+  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+}  // namespace ringtrain::kernels::ptx
