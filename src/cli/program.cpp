@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <span>
 
@@ -61,6 +62,8 @@ int flushed(int exit_code) {
 }  // namespace
 
 int run_program(int argc, char** argv) {
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a file beyond `ulimit -f` is an error of write, as a full disk is
   try {
     return flushed(dispatch(argc, argv));
   } catch (const Error& error) {
