@@ -13,8 +13,8 @@ namespace ringtrain {
 /// the others. `work` must not be in the middle of another collective operation when it throws.
 void agree(World& world, const std::function<void()>& work);
 
-/// Collective over `world`: what `answer` returns on rank 0, which alone calls it, on every rank; or
-/// the Error that it throws.
+/// Collective over `world`: what `answer` returns on rank 0, which alone calls it, on every rank;
+/// or the Error that it throws.
 std::string ask_first_rank(World& world, const std::function<std::string()>& answer);
 
 /// Collective over `world`. Makes the directory `path` in one step: rank 0 creates `path`.tmp,

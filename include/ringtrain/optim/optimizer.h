@@ -33,8 +33,8 @@ class Optimizer {
   void update(const ShardFamily& masters, const ShardFamily& gradients, double denominator,
               Stream& stream);
 
-  /// [2] fp32 on the device, of the last update (zero before the first): the gradient norm before clipping, and the factor
-  /// that the summed gradients were multiplied with.
+  /// [2] fp32 on the device, of the last update (zero before the first): the gradient norm before
+  /// clipping, and the factor that the summed gradients were multiplied with.
   Tensor gradient_norm() const { return clip_; }
   /// [2] fp32 on the device, element 0 is the norm of all parameters; valid until the next call.
   /// Collective like `update`.
