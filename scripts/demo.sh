@@ -27,9 +27,6 @@ build/ringtrain tokenize --tokenizer.vocab_file="$tokenizer" --input demo/data/s
 if [ "$(id -u)" -eq 0 ]; then
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi
-threads=$(($(nproc) / ranks))
-[ "$threads" -ge 1 ] || threads=1
-export OMP_NUM_THREADS=$threads
 flags=(--config configs/recipes/demo.json)
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
 if [ "$gpus" -gt 0 ] && [ "$gpus" -lt "$ranks" ]; then flags+=(--oversubscribe_gpu=True); fi
