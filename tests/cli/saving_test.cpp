@@ -1,7 +1,9 @@
 // What a run leaves in its directory, and what survives when it cannot.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -126,6 +128,32 @@ TEST(Saving, TheResolvedConfigurationIsAConfiguration) {
   const std::string here = (run / "again").string();
   resolved.replace(resolved.find(here), here.size(), (run / "first").string());
   EXPECT_EQ(resolved, values_in("first"));
+}
+
+// A limit on the size of files, set once the run has begun, stands for a disk that is full: the
+// parameters (144 KB) fit, a rank's train state (431 KB or more) does not.
+TEST(Saving, AFullDiskKeepsThePreviousSave) {
+  const TemporaryDirectory run;
+  for (const std::string mesh : {"1,1,1,1", "1,1,1,2"}) {
+    const fs::path output = run / mesh;
+    train(output, {"--total_steps=5", "--save_model_freq=5"}, mesh);
+    RunningProgram program(
+        train_command(mesh, small_run(output, {"--total_steps=1000000", "--autoresume"})));
+    ASSERT_TRUE(wait_for_steps(output, 7));
+    const rlimit limit{300 << 10, 300 << 10};
+    const bool is_alone = mesh == "1,1,1,1";
+    for (const pid_t rank : is_alone ? std::vector{program.pid()} : program.children()) {
+      ASSERT_EQ(prlimit(rank, RLIMIT_FSIZE, &limit, nullptr), 0);
+    }
+    program.signal(SIGUSR1);
+    const ProgramResult full = program.wait(60);
+    EXPECT_EQ(full.exit_code, 3) << full.output << full.errors;
+    EXPECT_NE(full.errors.find("\nringtrain: cannot reserve "), std::string::npos) << full.errors;
+    EXPECT_NE(full.errors.find("safetensors: File too large"), std::string::npos) << full.errors;
+    EXPECT_EQ(names_in(output / "checkpoint"), (Names{"latest", "step-00000005"}));
+    train(output, {"--total_steps=10", "--autoresume"}, mesh);
+    EXPECT_EQ(read_metrics(output / "metrics.jsonl").size(), 10u);
+  }
 }
 
 TEST(Saving, AFileInTheWayOfCheckpointsIsNamed) {

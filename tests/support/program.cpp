@@ -53,6 +53,14 @@ RunningProgram::~RunningProgram() {
   }
 }
 
+std::vector<pid_t> RunningProgram::children() const {
+  const std::string id = std::to_string(child_);
+  std::ifstream file("/proc/" + id + "/task/" + id + "/children");
+  std::vector<pid_t> children;
+  for (pid_t child = 0; file >> child;) children.push_back(child);
+  return children;
+}
+
 void RunningProgram::signal(int number) {
   kill(child_, number);
 }

@@ -26,6 +26,8 @@ class RunningProgram {
   RunningProgram& operator=(const RunningProgram&) = delete;
 
   pid_t pid() const { return child_; }
+  /// The processes that it has started, in order: the ranks of this host, for mpirun.
+  std::vector<pid_t> children() const;
   void signal(int number);
   /// Its end; a program that takes longer is killed.
   ProgramResult wait(double timeout_s = 300);

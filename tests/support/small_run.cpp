@@ -1,11 +1,14 @@
 #include "support/small_run.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "support/golden.h"
 
@@ -38,6 +41,19 @@ std::vector<StepMetrics> read_metrics(const std::filesystem::path& file) {
     }
   }
   return records;
+}
+
+::testing::AssertionResult wait_for_steps(const std::filesystem::path& output_directory,
+                                          std::size_t steps) {
+  constexpr int kTries = 6000;
+  std::size_t logged = 0;
+  for (int i = 0; i < kTries; ++i) {
+    std::ifstream file(output_directory / "metrics.jsonl");
+    logged = static_cast<std::size_t>(std::count(std::istreambuf_iterator<char>(file), {}, '\n'));
+    if (logged >= steps) return ::testing::AssertionSuccess();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return ::testing::AssertionFailure() << "only " << logged << " of " << steps << " steps";
 }
 
 std::string read_text_file(const std::filesystem::path& file) {

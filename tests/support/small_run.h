@@ -1,5 +1,8 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -13,6 +16,10 @@ namespace ringtrain {
 using StepMetrics = std::map<std::string, double>;
 /// The records of a metrics file, in order; none where it is not there.
 std::vector<StepMetrics> read_metrics(const std::filesystem::path& file);
+
+/// Waits until a run in `output_directory` has logged so many steps, for a minute at most.
+::testing::AssertionResult wait_for_steps(const std::filesystem::path& output_directory,
+                                          std::size_t steps);
 
 std::string read_text_file(const std::filesystem::path& file);
 void write_text_file(const std::filesystem::path& file, const std::string& text);
