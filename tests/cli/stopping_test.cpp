@@ -110,7 +110,8 @@ TEST(StuckRank, EndsTheJob) {
   const ProgramResult result = program.wait(kTimeout);
   kill(ranks[1], SIGCONT);
   EXPECT_EQ(result.exit_code, 4) << result.output << result.errors;
-  EXPECT_NE(result.errors.find("\nringtrain: rank 1 has not reported for "), std::string::npos)
+  EXPECT_NE(("\n" + result.errors).find("\nringtrain: rank 1 has not reported for "),
+            std::string::npos)
       << result.errors;
 }
 
