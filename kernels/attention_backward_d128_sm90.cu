@@ -2,6 +2,7 @@
 
 namespace ringtrain::kernels {
 
-template void run_attention_backward_sm90<128>(const AttentionBackwardSm90Params&, cudaStream_t);
+template void run_attention_backward_sm90<128, false>(const AttentionBackwardSm90Params&,
+                                                      cudaStream_t);
 
 }  // namespace ringtrain::kernels

@@ -7,34 +7,50 @@
 #include "ringtrain/backend/tensor_map.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention_backward_sm90.h"
+#include "ringtrain/kernels/attention_sm90.h"
 
 namespace ringtrain::kernels {
 namespace {
 
 // Queries, dout and dquery of the heads worked on at a time: these are what blocks share.
 constexpr std::int64_t kSectionBytes = std::int64_t{32} << 20;
+// Four blocks for each of the 132 processors of an H100.
+constexpr std::int64_t kManyBlocks = 528;
 constexpr double kLog2E = 1.4426950408889634;
+
+int kernel_head_dim(int head_dim) {
+  return head_dim > 64 ? 128 : 64;
+}
+
+void clear_key_gradients(const AttentionBackwardSm90Args& args, cudaStream_t stream) {
+  const auto bytes =
+      static_cast<std::size_t>(args.batch * args.key_tokens * args.kv_heads * args.head_dim) *
+      sizeof(float);
+  if (bytes == 0) return;
+  RT_CUDA_CHECK(cudaMemsetAsync(args.dkey, 0, bytes, stream));
+  RT_CUDA_CHECK(cudaMemsetAsync(args.dvalue, 0, bytes, stream));
+}
 
 }  // namespace
 
-bool attention_backward_sm90_supports(std::int64_t head_dim) {
-  return head_dim == 64 || head_dim == 128;
-}
-
 std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args) {
-  const int tile = attention_backward_sm90_query_tile(args.head_dim);
+  const int tile = attention_backward_sm90_query_tile(kernel_head_dim(args.head_dim));
   const std::int64_t tiles = (args.query_tokens + tile - 1) / tile;
   return static_cast<std::size_t>(args.batch * args.query_heads * tiles * 2) * sizeof(int);
 }
 
 void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaStream_t stream) {
-  if (!attention_backward_sm90_supports(args.head_dim)) {
-    throw InvalidArgument("attention_backward_sm90: head_dim must be 64 or 128, got " +
-                          std::to_string(args.head_dim));
+  if (!attention_sm90_supports(args.head_dim)) {
+    throw InvalidArgument(
+        "attention_backward_sm90: head_dim must be a multiple of 8, at most 128, got " +
+        std::to_string(args.head_dim));
   }
   const AttentionSegment& visible = args.visible;
-  if (args.batch == 0 || args.kv_heads == 0 || visible.qn == 0 || visible.kn == 0) return;
-  const int tile = attention_backward_sm90_query_tile(args.head_dim);
+  if (args.batch == 0 || args.kv_heads == 0 || visible.qn == 0 || visible.kn == 0) {
+    if (args.overwrite_key_value) clear_key_gradients(args, stream);
+    return;
+  }
+  const int tile = attention_backward_sm90_query_tile(kernel_head_dim(args.head_dim));
   const auto query_map = [&](const void* base) {
     return encode_panel_map({base, args.batch, args.query_tokens, args.query_tokens,
                              args.query_heads, args.head_dim, tile});
@@ -53,30 +69,48 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   params.value = key_map(args.value);
   params.lse = args.lse;
   params.delta = args.delta;
-  params.dquery = args.dquery;
+  params.lowest = args.lowest;
+  params.dquery = encode_panel_map({args.dquery, args.batch, args.query_tokens, args.query_tokens,
+                                    args.query_heads, args.head_dim, 64, DType::kFloat32});
   params.dkey = args.dkey + skipped;
   params.dvalue = args.dvalue + skipped;
   params.turns = static_cast<int*>(args.scratch);
+  params.head_dim = args.head_dim;
+  params.query_heads = args.query_heads;
+  params.kv_heads = args.kv_heads;
+  params.heads_per_kv_head = args.query_heads / args.kv_heads;
+  // One owner of dkey and dvalue sums in order, and reads keys and values once; but few long
+  // blocks leave processors idle.
+  const std::int64_t key_tiles =
+      (visible.kn + kAttentionBackwardSm90KeyTile - 1) / kAttentionBackwardSm90KeyTile;
+  const bool is_ordered = args.scratch != nullptr;
+  const bool has_one_owner = is_ordered || key_tiles * args.batch * args.kv_heads >= kManyBlocks;
+  params.heads_per_block = has_one_owner ? params.heads_per_kv_head : 1;
+  if (args.overwrite_key_value) {
+    params.overwrites =
+        params.heads_per_block == params.heads_per_kv_head && visible.kn == args.key_tokens;
+    if (!params.overwrites) clear_key_gradients(args, stream);
+  }
   const std::int64_t row_bytes = args.head_dim * (2 + 2 + 4);
-  const std::int64_t group = args.query_heads / args.kv_heads;
-  params.order = tile_order(visible.kn, kAttentionBackwardSm90KeyTile, args.batch * args.kv_heads,
-                            1, group * args.query_tokens * row_bytes, kSectionBytes);
+  params.order = tile_order(visible.kn, kAttentionBackwardSm90KeyTile,
+                            args.batch * args.query_heads / params.heads_per_block, 1,
+                            params.heads_per_block * args.query_tokens * row_bytes, kSectionBytes);
   params.visible = visible_keys(visible);
   params.query_tokens = args.query_tokens;
   params.key_tokens = args.key_tokens;
-  params.query_heads = args.query_heads;
-  params.kv_heads = args.kv_heads;
   params.softmax_scale = args.softmax_scale;
   params.scale_log2 = static_cast<float>(args.softmax_scale * kLog2E);
-  if (args.scratch != nullptr) {
+  if (is_ordered) {
     RT_CUDA_CHECK(
         cudaMemsetAsync(args.scratch, 0, attention_backward_sm90_scratch_bytes(args), stream));
   }
-  if (args.head_dim == 128) {
-    run_attention_backward_sm90<128>(params, stream);
-  } else {
-    run_attention_backward_sm90<64>(params, stream);
-  }
+  const bool has_documents = args.lowest != nullptr;
+  const auto run = kernel_head_dim(args.head_dim) == 128
+                       ? (has_documents ? run_attention_backward_sm90<128, true>
+                                        : run_attention_backward_sm90<128, false>)
+                       : (has_documents ? run_attention_backward_sm90<64, true>
+                                        : run_attention_backward_sm90<64, false>);
+  run(params, stream);
 }
 
 }  // namespace ringtrain::kernels

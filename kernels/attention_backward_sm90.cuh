@@ -1,26 +1,31 @@
 #pragma once
 
+#include <climits>
 #include <cstdint>
 
 #include "kernels/attention_backward_sm90_params.cuh"
 #include "kernels/ptx/global.cuh"
 #include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/shared.cuh"
 #include "kernels/ptx/tma.cuh"
 #include "kernels/ptx/warpgroup.cuh"
 #include "kernels/ptx/wgmma.cuh"
+#include "kernels/tile/float_panel.cuh"
 #include "kernels/tile/online_softmax.cuh"
 #include "kernels/tile/panel.cuh"
 #include "kernels/tile/pipeline.cuh"
 #include "ringtrain/backend/cuda_check.h"
 
 /// Gradients of attention on wgmma. A block owns 128 keys of one key/value head, half of them per
-/// consumer warpgroup, and walks the query tiles of all query heads that share the head; dK and dV
-/// stay in registers. Scores are computed transposed, so that P and dS are born as register
-/// operands of the products for dV and dK; dS also goes to shared memory for the product for dQ,
-/// which is added to global memory. Bound by shared-memory bandwidth, then by the tensor cores.
+/// consumer warpgroup, and walks the query tiles of one or all query heads that share the head; dK
+/// and dV stay in registers. Scores are computed transposed, so that P and dS are born as register
+/// operands of the products for dV and dK; dS also goes to shared memory for the product for dQ.
+/// dQ goes through shared memory too, from where the copy engine adds it to global memory while the
+/// warpgroups compute on. Bound by shared-memory bandwidth, then by the tensor cores.
 namespace ringtrain::kernels {
 
-template <int kHeadDim_>
+/// kDocuments: rows see no key before params.lowest, so query tiles beyond it are skipped.
+template <int kHeadDim_, bool kDocuments>
 struct AttentionBackwardSm90 {
   static constexpr int kHeadDim = kHeadDim_;
   static_assert(kHeadDim == 64 || kHeadDim == 128);
@@ -36,10 +41,12 @@ struct AttentionBackwardSm90 {
   using KeyTile = PanelTile<kKeyTile, kHeadDim>;
   using QueryTile = PanelTile<kQueryTile, kHeadDim>;
   using ScoreTile = PanelTile<kQueryTile, kKeyTile>;
-  /// log2-scaled lse and delta of a query tile.
+  using DqueryTile = FloatPanelTile<64, 64>;  // of one warpgroup
+  /// log2-scaled lse and delta of a query tile, and the first key that its rows see (documents).
   struct Statistics {
     float lse[kQueryTile];
     float delta[kQueryTile];
+    int lowest[kQueryTile];
   };
 
   // Offsets in shared memory.
@@ -50,12 +57,20 @@ struct AttentionBackwardSm90 {
   // dS twice: one warpgroup may write the next while the other still reads.
   static_assert(kStages == 2);
   static constexpr int kScoresAt = kDoutAt + kStages * QueryTile::kBytes;
-  static constexpr int kStatisticsAt = kScoresAt + 2 * ScoreTile::kBytes;
-  static constexpr int kBarriersAt = kStatisticsAt + kStages * static_cast<int>(sizeof(Statistics));
+  static constexpr int kDqueryAt = kScoresAt + 2 * ScoreTile::kBytes;
+  static constexpr int kStatisticsAt = kDqueryAt + kConsumers * DqueryTile::kBytes;
+  static constexpr int kWorkAt = kStatisticsAt + kStages * static_cast<int>(sizeof(Statistics));
+  static constexpr int kBarriersAt = kWorkAt + 32;  // of a Work
   static constexpr int kSharedBytes = kPanelAlignment + kBarriersAt +
                                       2 * Pipeline<1>::kBarrierBytes +
                                       3 * Pipeline<kStages>::kBarrierBytes;
   static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
+
+  // Named barriers. dQ passes from a warpgroup to its adding warp: of each pair one id a warpgroup.
+  static constexpr int kScoresBarrier = 1;
+  static constexpr int kDqueryFullBarrier = 2;
+  static constexpr int kDqueryEmptyBarrier = 4;
+  static constexpr int kDqueryThreads = 128 + 32;
 
   struct Pipelines {
     Pipeline<1> key, value;
@@ -75,39 +90,69 @@ struct AttentionBackwardSm90 {
     }
   };
 
-  /// What a block works on.
+  /// What a block works on: query tiles [begin, end) of `heads` query heads, in this order. In
+  /// shared memory and read where it is wanted: registers are short.
   struct Work {
     int batch;
     int kv_head;
     int first_key;
-    int begin;  // query tiles [begin, end), from the last to the first
+    int begin;
     int end;
-    int heads;       // query heads that share the key/value head
-    int first_head;  // of these
+    int heads;
+    int first_head;
     int num_steps;
 
+    /// One warp calls, all lanes get the same.
     __device__ explicit Work(const AttentionBackwardSm90Params& params) {
       const TileOrder::Tile tile = params.order.at(static_cast<int>(blockIdx.x));
-      batch = tile.head / params.kv_heads;
-      kv_head = tile.head - batch * params.kv_heads;
-      // The first keys are seen by most queries: longest first.
-      first_key = tile.rank * kKeyTile;
+      heads = params.heads_per_block;
+      const int groups = params.query_heads / heads;
+      batch = tile.head / groups;
+      first_head = (tile.head - batch * groups) * heads;
+      kv_head = first_head / params.heads_per_kv_head;
+      // The first keys are seen by most queries: longest first. Where sums are ordered, by turns:
+      // see place_in_order.
+      const int key_tile =
+          params.turns == nullptr ? tile.rank : params.order.num_tiles - 1 - tile.rank;
+      first_key = key_tile * kKeyTile;
       begin = params.visible.first_row(first_key) / kQueryTile;
-      end = (min(params.visible.query_end, params.query_tokens) + kQueryTile - 1) / kQueryTile;
-      heads = params.query_heads / params.kv_heads;
-      first_head = kv_head * heads;
+      int query_end = min(params.visible.query_end, params.query_tokens);
+      if constexpr (kDocuments) {
+        const int* lowest = params.lowest + std::int64_t{batch} * params.query_tokens;
+        query_end =
+            min(query_end, count_up_to(lowest, params.query_tokens, first_key + kKeyTile - 1));
+      }
+      end = (query_end + kQueryTile - 1) / kQueryTile;
       num_steps = heads * max(0, end - begin);
     }
   };
+
+  /// How many of `count` ascending values are at most `bound`. One warp calls; it narrows the range
+  /// to one 32nd at a time.
+  __device__ static int count_up_to(const int* values, int count, int bound) {
+    const int lane = threadIdx.x % 32;
+    int begin = 0;
+    while (count > 0) {
+      const int piece = (count + 31) / 32;
+      const bool counts = lane * piece < count && values[begin + lane * piece] <= bound;
+      const int pieces = __popc(__ballot_sync(0xffffffffu, counts));  // that begin so
+      if (pieces == 0) break;
+      const int skipped = (pieces - 1) * piece;
+      begin += skipped + 1;
+      count = min(piece, count - skipped) - 1;
+    }
+    return begin;
+  }
 
   /// Steps through the query tiles of a block's heads.
   struct Cursor {
     int head;
     int tile;
-    __device__ explicit Cursor(const Work& work) : head(work.first_head), tile(work.end - 1) {}
-    __device__ void advance(const Work& work) {
-      if (--tile < work.begin) {
-        tile = work.end - 1;
+    __device__ explicit Cursor(const volatile Work& work)
+        : head(work.first_head), tile(work.begin) {}
+    __device__ void advance(const volatile Work& work) {
+      if (++tile == work.end) {
+        tile = work.begin;
         ++head;
       }
     }
@@ -123,8 +168,8 @@ struct AttentionBackwardSm90 {
   }
 
   /// One thread: loads keys and values once, then query and dout tiles as stages come free.
-  __device__ static void produce(const AttentionBackwardSm90Params& params, const Work& work,
-                                 std::uint32_t shared) {
+  __device__ static void produce(const AttentionBackwardSm90Params& params,
+                                 const volatile Work& work, std::uint32_t shared) {
     const Pipelines pipes(shared + kBarriersAt);
     RingPosition<kStages> at;
     Cursor cursor(work);
@@ -152,7 +197,7 @@ struct AttentionBackwardSm90 {
   /// One warp: lse and delta of every query tile. Rows that do not exist or see no key get
   /// lse = inf: their weights are 2^(s - inf) = 0.
   __device__ static void produce_statistics(const AttentionBackwardSm90Params& params,
-                                            const Work& work, std::uint32_t shared,
+                                            const volatile Work& work, std::uint32_t shared,
                                             Statistics* statistics) {
     const Pipelines pipes(shared + kBarriersAt);
     RingPosition<kStages> at;
@@ -168,11 +213,56 @@ struct AttentionBackwardSm90 {
         const float lse = exists ? params.lse[row0 + row] : -INFINITY;
         to.lse[i] = lse == -INFINITY ? INFINITY : lse * kLog2E;
         to.delta[i] = exists ? params.delta[row0 + row] : 0.0f;
+        if constexpr (kDocuments) {
+          to.lowest[i] = exists
+                             ? params.lowest[std::int64_t{work.batch} * params.query_tokens + row]
+                             : INT_MAX;
+        }
       }
       ptx::mbarrier_arrive(pipes.statistics.full(at.stage));
       at.advance();
       cursor.advance(work);
     }
+  }
+
+  /// Of dQ a warpgroup computes a column panel at head_dim 128, else 64 rows.
+  __device__ static int dquery_row(int warpgroup) { return kHeadDim == 128 ? 0 : warpgroup * 64; }
+  __device__ static int dquery_column(int warpgroup) {
+    return kHeadDim == 128 ? warpgroup * 64 : 0;
+  }
+
+  /// One warp for each consumer warpgroup: adds its parts of dQ to global memory as they come.
+  __device__ static void add_query_gradients(const AttentionBackwardSm90Params& params,
+                                             const volatile Work& work, std::uint32_t shared,
+                                             int warpgroup) {
+    const std::uint32_t dquery = shared + kDqueryAt + warpgroup * DqueryTile::kBytes;
+    const bool is_elected = threadIdx.x % 32 == 0;
+    const bool is_ordered = params.turns != nullptr;
+    Cursor cursor(work);
+    if (work.num_steps == 0) return;
+    ptx::named_barrier_arrive(kDqueryEmptyBarrier + warpgroup, kDqueryThreads);
+    for (int left = work.num_steps; left > 0; --left) {
+      ptx::named_barrier_sync(kDqueryFullBarrier + warpgroup, kDqueryThreads);
+      if (is_elected) {
+        if (is_ordered) wait_for_turn(params, work, cursor, warpgroup);
+        for (int panel = 0; panel < DqueryTile::kPanels; ++panel) {
+          ptx::tma_reduce_add_4d(&params.dquery, dquery + panel * DqueryTile::kPanelBytes,
+                                 dquery_column(warpgroup) + panel * DqueryTile::kPanelColumns,
+                                 cursor.tile * kQueryTile + dquery_row(warpgroup), cursor.head,
+                                 work.batch);
+        }
+        ptx::bulk_commit_group();
+        ptx::bulk_wait_group_read<0>();
+      }
+      __syncwarp();
+      if (left > 1) ptx::named_barrier_arrive(kDqueryEmptyBarrier + warpgroup, kDqueryThreads);
+      if (is_elected && is_ordered) {
+        ptx::bulk_wait_group<0>();  // added, not only read
+        pass_turn(params, work, cursor, warpgroup);
+      }
+      cursor.advance(work);
+    }
+    if (is_elected) ptx::bulk_wait_group<0>();
   }
 
   /// X^T = A B^T for this warpgroup's keys, contracted over head_dim; one group.
@@ -215,8 +305,9 @@ struct AttentionBackwardSm90 {
   }
 
   /// One consumer warpgroup.
-  __device__ static void consume(const AttentionBackwardSm90Params& params, const Work& work,
-                                 std::uint32_t shared, const Statistics* statistics) {
+  __device__ static void consume(const AttentionBackwardSm90Params& params,
+                                 const volatile Work& work, std::uint32_t shared,
+                                 const Statistics* statistics) {
     const Pipelines pipes(shared + kBarriersAt);
     RingPosition<kStages> at;
     Cursor cursor(work);
@@ -226,15 +317,13 @@ struct AttentionBackwardSm90 {
     const bool is_elected = thread == 0;
     const int row = thread / 32 * 16 + lane / 4;  // of two, the other 8 below
     const int column = lane % 4 * 2;
+    const std::uint32_t staged_dquery = shared + kDqueryAt + warpgroup * DqueryTile::kBytes;
     const std::uint32_t own_rows = warpgroup * kWarpgroupKeys * kPanelRowBytes;
     const OperandDescriptor key = KeyTile::descriptor(shared + kKeyAt + own_rows);
     const OperandDescriptor value = KeyTile::descriptor(shared + kValueAt + own_rows);
-    // Of dQ this warpgroup computes a column panel at head_dim 128, else 64 rows.
     const OperandDescriptor key_columns = KeyTile::descriptor(
-        shared + kKeyAt + (kHeadDim == 128 ? warpgroup * KeyTile::kPanelBytes : 0));
-    const std::uint32_t dscore_rows = kHeadDim == 128 ? 0 : own_rows;
-    const int dquery_row = (kHeadDim == 128 ? 0 : warpgroup * 64) + row;
-    const int dquery_column = kHeadDim == 128 ? warpgroup * 64 : 0;
+        shared + kKeyAt + dquery_column(warpgroup) / kPanelColumns * KeyTile::kPanelBytes);
+    const std::uint32_t dscore_rows = dquery_row(warpgroup) * kPanelRowBytes;
     // Where this thread's part of dS^T goes, transposed, in the warpgroup's panel.
     const int store_row = lane / 16 * 8 + lane % 8;
     const int store_column = warpgroup * 64 + thread / 32 * 16 + lane / 8 % 2 * 8;
@@ -246,9 +335,11 @@ struct AttentionBackwardSm90 {
 #pragma unroll
     for (int i = 0; i < kHeadDim / 2; ++i) dkey[i] = dvalue[i] = 0.0f;
 
-    pipes.query.consumer_wait(at);
-    wait_for_phase(pipes.key.full(0), 0);
-    wait_for_phase(pipes.value.full(0), 0);
+    if (work.num_steps > 0) {
+      pipes.query.consumer_wait(at);
+      wait_for_phase(pipes.key.full(0), 0);
+      wait_for_phase(pipes.value.full(0), 0);
+    }
     for (int left = work.num_steps; left > 0; --left) {
       const int tile_row = cursor.tile * kQueryTile;
       const OperandDescriptor query =
@@ -269,6 +360,11 @@ struct AttentionBackwardSm90 {
         const int first_row[2] = {params.visible.first_row(key_row),
                                   params.visible.first_row(key_row + 8)};
         mask_transposed(scores, first_row, params.visible.query_end, tile_row + column);
+      }
+      if constexpr (kDocuments) {
+        if (rows.lowest[kQueryTile - 1] > work.first_key) {
+          mask_documents(scores, rows.lowest + column, key_row);
+        }
       }
 #pragma unroll
       for (int j = 0; j < kQueryTile / 8; ++j) {
@@ -303,7 +399,7 @@ struct AttentionBackwardSm90 {
       }
       issue_key_gradient(dvalue, packed, dout);
       ptx::fence_proxy_async_shared();
-      ptx::named_barrier_sync(1, 128 * kConsumers);
+      ptx::named_barrier_sync(kScoresBarrier, 128 * kConsumers);
       if (is_elected) pipes.statistics.consumer_release(at);
       float dquery[32];
       issue_query_gradient(dquery, ScoreTile::descriptor(dscores + dscore_rows), key_columns);
@@ -311,24 +407,17 @@ struct AttentionBackwardSm90 {
       if (is_elected) pipes.dout.consumer_release(at);
       issue_key_gradient(dkey, dpacked, query);
       ptx::wgmma_wait_group<1>();
-      if (params.turns != nullptr) {
-        if (is_elected) wait_for_turn(params, work, cursor, warpgroup);
-        ptx::named_barrier_sync(2 + warpgroup, 128);
-      }
-      add_query_gradient(params, dquery, work.batch, cursor.head, tile_row + dquery_row,
-                         dquery_column, lane);
-      if (params.turns != nullptr) {
-        __threadfence();
-        ptx::named_barrier_sync(2 + warpgroup, 128);
-        if (is_elected) pass_turn(params, work, cursor, warpgroup);
-      }
+      ptx::named_barrier_sync(kDqueryEmptyBarrier + warpgroup, kDqueryThreads);
+      store_query_gradient(staged_dquery, dquery, params.softmax_scale, row, column);
+      ptx::fence_proxy_async_shared();
+      ptx::named_barrier_arrive(kDqueryFullBarrier + warpgroup, kDqueryThreads);
       ptx::wgmma_wait_group<0>();
       if (is_elected) pipes.query.consumer_release(at);
       at = next;
       cursor.advance(work);
     }
-    add_key_gradient(params, dvalue, params.dvalue, 1.0f, work, key_row, column);
-    add_key_gradient(params, dkey, params.dkey, params.softmax_scale, work, key_row, column);
+    put_key_gradient(params, dvalue, params.dvalue, 1.0f, work, key_row, column);
+    put_key_gradient(params, dkey, params.dkey, params.softmax_scale, work, key_row, column);
   }
 
   /// Scores of X^T outside [first_row, end_row) become -inf; `query_row` is of the first column.
@@ -349,56 +438,74 @@ struct AttentionBackwardSm90 {
     }
   }
 
+  /// Scores of X^T whose query row sees no key before `lowest` become -inf; lowest[0] is of this
+  /// thread's first column.
+  __device__ static void mask_documents(float (&scores)[kQueryTile / 2], const int* lowest,
+                                        int key) {
+#pragma unroll
+    for (int j = 0; j < kQueryTile / 8; ++j) {
+      const int2 first = *reinterpret_cast<const int2*>(lowest + 8 * j);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float* pair = scores + 4 * j + 2 * i;
+        if (first.x > key + 8 * i) pair[0] = -INFINITY;
+        if (first.y > key + 8 * i) pair[1] = -INFINITY;
+      }
+    }
+  }
+
   /// Counts the blocks that have added to a warpgroup's part of a query tile.
-  __device__ static int* turn(const AttentionBackwardSm90Params& params, const Work& work,
+  __device__ static int* turn(const AttentionBackwardSm90Params& params, const volatile Work& work,
                               const Cursor& cursor, int warpgroup) {
     const int tiles = (params.query_tokens + kQueryTile - 1) / kQueryTile;
     const int head = work.batch * params.query_heads + cursor.head;
     return params.turns + (std::int64_t{head} * tiles + cursor.tile) * 2 + warpgroup;
   }
-  /// Blocks of earlier keys add first: they started earlier, and what sees a key sees them too.
-  __device__ static void wait_for_turn(const AttentionBackwardSm90Params& params, const Work& work,
-                                       const Cursor& cursor, int warpgroup) {
+  /// How many blocks add to a query tile before this one. Blocks of later keys add first: they are
+  /// launched earlier, and since every block starts at the first tile that sees its keys, they come
+  /// to each tile earlier, without waiting.
+  __device__ static int place_in_order(const AttentionBackwardSm90Params& params,
+                                       const volatile Work& work, int tile) {
+    const int last_row = tile * kQueryTile + kQueryTile - 1;
+    const int last_key = min(params.visible.key_count - 1,
+                             last_row - params.visible.query_begin + params.visible.shift);
+    return (last_key - work.first_key) / kKeyTile;
+  }
+  __device__ static void wait_for_turn(const AttentionBackwardSm90Params& params,
+                                       const volatile Work& work, const Cursor& cursor,
+                                       int warpgroup) {
     const int* done = turn(params, work, cursor, warpgroup);
-    while (ptx::ld_acquire(done) != work.first_key / kKeyTile) {
+    const int place = place_in_order(params, work, cursor.tile);
+    while (ptx::ld_acquire(done) != place) {
     }
   }
-  __device__ static void pass_turn(const AttentionBackwardSm90Params& params, const Work& work,
-                                   const Cursor& cursor, int warpgroup) {
-    ptx::st_release(turn(params, work, cursor, warpgroup), work.first_key / kKeyTile + 1);
+  __device__ static void pass_turn(const AttentionBackwardSm90Params& params,
+                                   const volatile Work& work, const Cursor& cursor, int warpgroup) {
+    __threadfence();
+    ptx::st_release(turn(params, work, cursor, warpgroup),
+                    place_in_order(params, work, cursor.tile) + 1);
   }
 
-  /// Neighbouring lanes trade halves, so that each adds 16 bytes of one row.
-  __device__ static void add_query_gradient(const AttentionBackwardSm90Params& params,
-                                            const float (&dquery)[32], int batch, int head, int row,
-                                            int first_column, int lane) {
-    const bool is_odd = lane % 2 == 1;
-    const int own_row = is_odd ? row + 8 : row;
-    float* to =
-        params.dquery +
-        ((std::int64_t{batch} * params.query_tokens + own_row) * params.query_heads + head) *
-            kHeadDim +
-        first_column + lane % 4 / 2 * 4;
-    const bool exists = own_row < params.query_tokens;
-    const float scale = params.softmax_scale;
+  /// This thread's part of scale * dQ to the warpgroup's panels.
+  __device__ static void store_query_gradient(std::uint32_t to, const float (&dquery)[32],
+                                              float scale, int row, int column) {
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const float* at = dquery + 4 * j;
-      const float x = __shfl_xor_sync(0xffffffffu, is_odd ? at[0] : at[2], 1);
-      const float y = __shfl_xor_sync(0xffffffffu, is_odd ? at[1] : at[3], 1);
-      if (!exists) continue;
-      if (is_odd) {
-        ptx::red_add_v4(to + 8 * j, scale * x, scale * y, scale * at[2], scale * at[3]);
-      } else {
-        ptx::red_add_v4(to + 8 * j, scale * at[0], scale * at[1], scale * x, scale * y);
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float* pair = dquery + 4 * j + 2 * i;
+        ptx::st_shared_v2(to + DqueryTile::offset(row + 8 * i, 8 * j + column), scale * pair[0],
+                          scale * pair[1]);
       }
     }
   }
 
-  /// This block alone writes these rows.
-  __device__ static void add_key_gradient(const AttentionBackwardSm90Params& params,
+  /// Writes the rows of this block's keys, or adds to them; blocks of other query heads may add
+  /// too.
+  __device__ static void put_key_gradient(const AttentionBackwardSm90Params& params,
                                           const float (&gradient)[kHeadDim / 2], float* out,
-                                          float scale, const Work& work, int key_row, int column) {
+                                          float scale, const volatile Work& work, int key_row,
+                                          int column) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int k = key_row + 8 * i;
@@ -406,42 +513,54 @@ struct AttentionBackwardSm90 {
       float* to =
           out +
           ((std::int64_t{work.batch} * params.key_tokens + k) * params.kv_heads + work.kv_head) *
-              kHeadDim +
+              params.head_dim +
           column;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
-        float2* pair = reinterpret_cast<float2*>(to + 8 * j);
-        const float2 old = *pair;
-        *pair = make_float2(fmaf(scale, gradient[4 * j + 2 * i], old.x),
-                            fmaf(scale, gradient[4 * j + 2 * i + 1], old.y));
+        if (8 * j >= params.head_dim) break;
+        const float x = scale * gradient[4 * j + 2 * i];
+        const float y = scale * gradient[4 * j + 2 * i + 1];
+        if (params.overwrites) {
+          *reinterpret_cast<float2*>(to + 8 * j) = make_float2(x, y);
+        } else {
+          ptx::red_add_v2(to + 8 * j, x, y);
+        }
       }
     }
   }
 };
 
-template <int kHeadDim>
-__global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim>::kThreads, 1)
+template <int kHeadDim, bool kDocuments>
+__global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim, kDocuments>::kThreads, 1)
     attention_backward_sm90_kernel(const __grid_constant__ AttentionBackwardSm90Params params) {
-  using Kernel = AttentionBackwardSm90<kHeadDim>;
+  using Kernel = AttentionBackwardSm90<kHeadDim, kDocuments>;
   extern __shared__ std::uint8_t raw_shared[];
   const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
   const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
   auto* statistics = reinterpret_cast<typename Kernel::Statistics*>(raw_shared + (shared - raw) +
                                                                     Kernel::kStatisticsAt);
-  const typename Kernel::Work work(params);
-  if (work.num_steps == 0) return;
+  auto* const shared_work =
+      reinterpret_cast<typename Kernel::Work*>(raw_shared + (shared - raw) + Kernel::kWorkAt);
+  if (threadIdx.x < 32) {
+    const typename Kernel::Work work(params);
+    if (threadIdx.x == 0) *shared_work = work;
+  }
   if (threadIdx.x == 0) {
     const typename Kernel::Pipelines pipes(shared + Kernel::kBarriersAt);
     pipes.init();
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
+  const volatile typename Kernel::Work& work = *shared_work;
+  if (work.num_steps == 0 && !params.overwrites) return;
   if (threadIdx.x < 128) {
     ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
     if (threadIdx.x == 0) {
       Kernel::produce(params, work, shared);
     } else if (threadIdx.x / 32 == 1) {
       Kernel::produce_statistics(params, work, shared, statistics);
+    } else if (threadIdx.x >= 64) {
+      Kernel::add_query_gradients(params, work, shared, static_cast<int>(threadIdx.x) / 32 - 2);
     }
   } else {
     ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
@@ -449,10 +568,10 @@ __global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim>::kThreads, 1)
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kDocuments>
 void run_attention_backward_sm90(const AttentionBackwardSm90Params& params, cudaStream_t stream) {
-  using Kernel = AttentionBackwardSm90<kHeadDim>;
-  const auto kernel = attention_backward_sm90_kernel<kHeadDim>;
+  using Kernel = AttentionBackwardSm90<kHeadDim, kDocuments>;
+  const auto kernel = attention_backward_sm90_kernel<kHeadDim, kDocuments>;
   RT_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      Kernel::kSharedBytes));
   kernel<<<static_cast<unsigned>(params.order.num_items), Kernel::kThreads, Kernel::kSharedBytes,

@@ -13,31 +13,38 @@ struct AttentionBackwardSm90Params {
   CUtensorMap dout;
   CUtensorMap key;  // [B, K, Tk, H], box: one panel of a key tile
   CUtensorMap value;
+  CUtensorMap dquery;  // [B, N, Tq, H] fp32, added to; box: 64 rows of 32 columns
   const float* lse;    // [B, N, Tq]
   const float* delta;  // [B, N, Tq]
-  float* dquery;       // [B, Tq, N, H], added to
-  float* dkey;         // [B, Tk, K, H], from the first visible key on, added to
+  const int* lowest;   // [B, Tq], ascending: rows see no key before it; null without documents
+  float* dkey;         // [B, Tk, K, H], from the first visible key on
   float* dvalue;
-  int*
-      turns;  // [B, N, query tiles, 2], zeros: whose turn it is to add to dquery; or null: no order
-  TileOrder order;  // of key tiles
+  bool overwrites;  // dkey and dvalue, instead of adding to them
+  // [B, N, query tiles, 2], zeros: whose turn it is to add to dquery; or null: in any order
+  int* turns;
+  TileOrder order;  // of key tiles, for every heads_per_block query heads
   VisibleKeys visible;
   int query_tokens;
   int key_tokens;  // from one batch entry of dkey to the next
   int query_heads;
   int kv_heads;
+  int heads_per_kv_head;
+  int heads_per_block;  // 1 or heads_per_kv_head
+  int head_dim;
   float softmax_scale;
   float scale_log2;
 };
 
-/// Rows of a query tile; key tiles have 128. What the registers hold beside dK and dV of 64 keys.
+/// Rows of a query tile of the kernel for head_dim 64 or 128; key tiles have 128. What the
+/// registers hold beside dK and dV of 64 keys.
 constexpr int attention_backward_sm90_query_tile(int head_dim) {
   return head_dim == 128 ? 64 : 128;
 }
 inline constexpr int kAttentionBackwardSm90KeyTile = 128;
 
-/// Launches a block for every item of params.order; instantiated for head_dim 64 and 128.
-template <int kHeadDim>
+/// Launches a block for every item of params.order; instantiated for head_dim 64 and 128, each with
+/// and without documents (params.lowest). A smaller params.head_dim is filled up with zeros.
+template <int kHeadDim, bool kDocuments>
 void run_attention_backward_sm90(const AttentionBackwardSm90Params& params, cudaStream_t stream);
 
 }  // namespace ringtrain::kernels

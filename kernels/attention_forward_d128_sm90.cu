@@ -2,6 +2,7 @@
 
 namespace ringtrain::kernels {
 
-template void run_attention_forward_sm90<128>(const AttentionForwardSm90Params&, int, cudaStream_t);
+template void run_attention_forward_sm90<128, false>(const AttentionForwardSm90Params&, int,
+                                                     cudaStream_t);
 
 }  // namespace ringtrain::kernels

@@ -2,6 +2,7 @@
 
 namespace ringtrain::kernels {
 
-template void run_attention_forward_sm90<64>(const AttentionForwardSm90Params&, int, cudaStream_t);
+template void run_attention_forward_sm90<64, false>(const AttentionForwardSm90Params&, int,
+                                                    cudaStream_t);
 
 }  // namespace ringtrain::kernels

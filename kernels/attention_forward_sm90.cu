@@ -8,6 +8,7 @@
 #include "ringtrain/backend/tensor_map.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention_forward_sm90.h"
+#include "ringtrain/kernels/attention_sm90.h"
 
 namespace ringtrain::kernels {
 namespace {
@@ -18,32 +19,25 @@ __device__ ItemCounter item_counter;
 constexpr std::int64_t kSectionBytes = std::int64_t{16} << 20;
 constexpr double kLog2E = 1.4426950408889634;
 
-int device_attribute(cudaDeviceAttr attribute) {
+int num_processors() {
   int device = 0;
   int value = 0;
   RT_CUDA_CHECK(cudaGetDevice(&device));
-  RT_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  RT_CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
   return value;
 }
 
 }  // namespace
 
-bool is_sm90_device() {
-  return device_attribute(cudaDevAttrComputeCapabilityMajor) == 9 &&
-         device_attribute(cudaDevAttrComputeCapabilityMinor) == 0;
-}
-
-bool attention_forward_sm90_supports(std::int64_t head_dim) {
-  return head_dim == 64 || head_dim == 128;
-}
-
 void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream) {
-  if (!attention_forward_sm90_supports(args.head_dim)) {
-    throw InvalidArgument("attention_forward_sm90: head_dim must be 64 or 128, got " +
-                          std::to_string(args.head_dim));
+  if (!attention_sm90_supports(args.head_dim)) {
+    throw InvalidArgument(
+        "attention_forward_sm90: head_dim must be a multiple of 8, at most 128, got " +
+        std::to_string(args.head_dim));
   }
   if (args.batch == 0 || args.query_tokens == 0 || args.query_heads == 0) return;
-  const AttentionForwardSm90Tiles tiles = attention_forward_sm90_tiles(args.head_dim);
+  const bool is_wide = args.head_dim > 64;
+  const AttentionForwardSm90Tiles tiles = attention_forward_sm90_tiles(is_wide ? 128 : 64);
   const auto map = [&](const void* base, std::int64_t tokens, int batch_tokens, int heads,
                        int rows) {
     return encode_panel_map({base, args.batch, tokens, batch_tokens, heads, args.head_dim, rows});
@@ -65,6 +59,7 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   }
   params.partial = args.partial;
   params.lse = args.lse;
+  params.lowest = args.lowest;
   void* counter = nullptr;
   RT_CUDA_CHECK(cudaGetSymbolAddress(&counter, item_counter));
   params.counter = static_cast<ItemCounter*>(counter);
@@ -76,17 +71,19 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   params.query_tokens = args.query_tokens;
   params.query_heads = args.query_heads;
   params.heads_per_kv_head = args.query_heads / args.kv_heads;
+  params.head_dim = args.head_dim;
   params.scale_log2 = static_cast<float>(args.softmax_scale * kLog2E);
   params.first = args.first;
   params.last = args.last;
 
-  int blocks = std::min(device_attribute(cudaDevAttrMultiProcessorCount), params.order.num_items);
+  int blocks = std::min(num_processors(), params.order.num_items);
   if (args.max_blocks > 0) blocks = std::min(blocks, args.max_blocks);
-  if (args.head_dim == 128) {
-    run_attention_forward_sm90<128>(params, blocks, stream);
-  } else {
-    run_attention_forward_sm90<64>(params, blocks, stream);
-  }
+  const bool has_documents = args.lowest != nullptr;
+  const auto run = is_wide ? (has_documents ? run_attention_forward_sm90<128, true>
+                                            : run_attention_forward_sm90<128, false>)
+                           : (has_documents ? run_attention_forward_sm90<64, true>
+                                            : run_attention_forward_sm90<64, false>);
+  run(params, blocks, stream);
 }
 
 }  // namespace ringtrain::kernels

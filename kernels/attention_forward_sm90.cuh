@@ -20,7 +20,8 @@
 /// exponentials as much.
 namespace ringtrain::kernels {
 
-template <int kHeadDim_>
+/// kDocuments: rows see no key before params.lowest, so key tiles before it are skipped.
+template <int kHeadDim_, bool kDocuments>
 struct AttentionForwardSm90 {
   static constexpr int kHeadDim = kHeadDim_;
   static_assert(kHeadDim == 64 || kHeadDim == 128);
@@ -38,11 +39,10 @@ struct AttentionForwardSm90 {
 
   /// What the producer tells the consumers.
   struct alignas(32) WorkItem {
+    KeyTiles tiles;
     int first_row;
     int head;  // query head
     int batch;
-    int num_tiles;
-    int num_plain;
     int has_work;  // 0: no more items
   };
 
@@ -90,10 +90,12 @@ struct AttentionForwardSm90 {
       item = next_item;
       // The last rows see most keys.
       const int first_row = (params.order.num_tiles - 1 - tile.rank) * kQueryTile;
-      const KeyTiles tiles =
-          key_tiles<kQueryTile, kKeyTile>(params.visible, first_row, params.query_tokens);
-      if (tiles.num_tiles == 0 && !params.first && !params.last) continue;  // the state stays
       const int batch = tile.head / params.query_heads;
+      const int* lowest =
+          kDocuments ? params.lowest + std::int64_t{batch} * params.query_tokens : nullptr;
+      const KeyTiles tiles =
+          key_tiles<kQueryTile, kKeyTile>(params.visible, lowest, first_row, params.query_tokens);
+      if (tiles.empty() && !params.first && !params.last) continue;  // the state stays
       const int head = tile.head - batch * params.query_heads;
 
       pipes.item.producer_wait(item_at);
@@ -101,12 +103,14 @@ struct AttentionForwardSm90 {
       told.first_row = first_row;
       told.head = head;
       told.batch = batch;
-      told.num_tiles = tiles.num_tiles;
-      told.num_plain = tiles.num_plain;
+      told.tiles.begin = tiles.begin;
+      told.tiles.plain_begin = tiles.plain_begin;
+      told.tiles.plain_end = tiles.plain_end;
+      told.tiles.end = tiles.end;
       told.has_work = 1;
       ptx::mbarrier_arrive(pipes.item.full(item_at.stage));
       item_at.advance();
-      if (tiles.num_tiles == 0) continue;
+      if (tiles.empty()) continue;
 
       const int kv_head = head / params.heads_per_kv_head;
       pipes.query.producer_acquire(query_at, QueryTile::kBytes);
@@ -127,9 +131,9 @@ struct AttentionForwardSm90 {
         at.advance();
       };
       // Values are wanted one step after the keys of their tile.
-      for (int t = tiles.num_tiles - 1; t >= -1; --t) {
-        if (t >= 0) load(params.key, pipes.key, key_at, shared + kKeyAt, t);
-        if (t + 1 < tiles.num_tiles) {
+      for (int t = tiles.end - 1; t >= tiles.begin - 1; --t) {
+        if (t >= tiles.begin) load(params.key, pipes.key, key_at, shared + kKeyAt, t);
+        if (t + 1 < tiles.end) {
           load(params.value, pipes.value, value_at, shared + kValueAt, t + 1);
         }
       }
@@ -189,19 +193,30 @@ struct AttentionForwardSm90 {
       // Read again after the loop over key tiles: registers are short while it runs.
       const volatile WorkItem& item = items[item_at.stage];
       if (item.has_work == 0) break;
-      const int num_tiles = __shfl_sync(0xffffffffu, item.num_tiles, 0);
-      const int num_plain = __shfl_sync(0xffffffffu, item.num_plain, 0);
+      const auto uniform = [](int value) { return __shfl_sync(0xffffffffu, value, 0); };
+      const int begin = kDocuments ? uniform(item.tiles.begin) : 0;
+      const int plain_end = uniform(item.tiles.plain_end);
+      const int end = uniform(item.tiles.end);
       SoftmaxRows softmax;
       float out[kHeadDim / 2];
       begin_rows(params, softmax, out, Rows(params, item, row), column);
 
-      if (num_tiles > 0) {
+      if (begin < end) {
         const int limit[2] = {params.visible.limit(item.first_row + row),
                               params.visible.limit(item.first_row + row + 8)};
+        int lowest[2] = {0, 0};
+        if constexpr (kDocuments) {
+          for (int i = 0; i < 2; ++i) {
+            const int query_row = item.first_row + row + 8 * i;
+            if (query_row >= params.query_tokens) continue;
+            lowest[i] = params.lowest[std::int64_t{item.batch} * params.query_tokens + query_row];
+          }
+        }
+        const int plain_begin = kDocuments ? uniform(item.tiles.plain_begin) : 0;
         float scores[kKeyTile / 2];
         std::uint32_t weights[kKeyTile / 4];
         float correction[2];
-        int tile = num_tiles - 1;
+        int tile = end - 1;
 
         pipes.query.consumer_wait(query_at);
         pipes.key.consumer_wait(key_at);
@@ -210,7 +225,15 @@ struct AttentionForwardSm90 {
         ptx::wgmma_wait_group<0>();
         if (is_elected) pipes.key.consumer_release(key_at);
         key_at.advance();
-        if (tile >= num_plain) mask_scores(scores, limit, tile * kKeyTile + column);
+        const auto mask = [&] {
+          if constexpr (kDocuments) {
+            if (tile >= plain_begin && tile < plain_end) return;
+            mask_scores(scores, lowest, limit, tile * kKeyTile + column);
+          } else {
+            mask_scores(scores, limit, tile * kKeyTile + column);
+          }
+        };
+        if (tile >= plain_end || tile < plain_begin) mask();
         softmax.template fold<true>(scores, params.scale_log2, correction);
         if (!params.first) scale_rows(out, correction);
         pack_operand(weights, scores);
@@ -225,19 +248,24 @@ struct AttentionForwardSm90 {
           ptx::wgmma_wait_group<1>();
           if (is_elected) pipes.key.consumer_release(key_at);
           key_at.advance();
-          if constexpr (kMasked) mask_scores(scores, limit, tile * kKeyTile + column);
+          if constexpr (kMasked) mask();
           softmax.template fold<kMasked>(scores, params.scale_log2, correction);
           // This wait also keeps the compiler from moving the next above the exponentials.
-          if (tile > 0) pipes.key.consumer_wait(key_at);
+          if (tile > begin) pipes.key.consumer_wait(key_at);
           ptx::wgmma_wait_group<0>();
           if (is_elected) pipes.value.consumer_release(value_at);
           value_at.advance();
           scale_rows(out, correction);
           pack_operand(weights, scores);
         };
-        if (tile > 0) pipes.key.consumer_wait(key_at);
-        for (--tile; tile >= num_plain; --tile) step.template operator()<true>();
-        for (; tile >= 0; --tile) step.template operator()<false>();
+        if (tile > begin) pipes.key.consumer_wait(key_at);
+        // Documents end anywhere: one body, and the mask where it is wanted.
+        for (--tile; tile >= (kDocuments ? begin : plain_end); --tile) {
+          step.template operator()<true>();
+        }
+        if constexpr (!kDocuments) {
+          for (; tile >= 0; --tile) step.template operator()<false>();
+        }
 
         if (is_elected) pipes.query.consumer_release(query_at);
         query_at.advance();
@@ -278,8 +306,9 @@ struct AttentionForwardSm90 {
       const int head = item.head;
       const int query_row = item.first_row + row;
       lse = (batch * params.query_heads + head) * params.query_tokens + query_row;
-      partial = ((batch * params.query_tokens + query_row) * params.query_heads + head) * kHeadDim;
-      partial_step = std::int64_t{8} * params.query_heads * kHeadDim;
+      partial =
+          ((batch * params.query_tokens + query_row) * params.query_heads + head) * params.head_dim;
+      partial_step = std::int64_t{8} * params.query_heads * params.head_dim;
       exists[0] = query_row < params.query_tokens;
       exists[1] = query_row + 8 < params.query_tokens;
     }
@@ -302,6 +331,7 @@ struct AttentionForwardSm90 {
       const float* from = params.partial + rows.partial + i * rows.partial_step + column;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
+        if (8 * j >= params.head_dim) break;
         const float2 pair = *reinterpret_cast<const float2*>(from + 8 * j);
         out[4 * j + 2 * i] = pair.x;
         out[4 * j + 2 * i + 1] = pair.y;
@@ -339,6 +369,7 @@ struct AttentionForwardSm90 {
       float* to = params.partial + rows.partial + i * rows.partial_step + column;
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
+        if (8 * j >= params.head_dim) break;
         *reinterpret_cast<float2*>(to + 8 * j) =
             make_float2(out[4 * j + 2 * i], out[4 * j + 2 * i + 1]);
       }
@@ -372,10 +403,10 @@ struct AttentionForwardSm90 {
   }
 };
 
-template <int kHeadDim>
-__global__ void __launch_bounds__(AttentionForwardSm90<kHeadDim>::kThreads, 1)
+template <int kHeadDim, bool kDocuments>
+__global__ void __launch_bounds__(AttentionForwardSm90<kHeadDim, kDocuments>::kThreads, 1)
     attention_forward_sm90_kernel(const __grid_constant__ AttentionForwardSm90Params params) {
-  using Kernel = AttentionForwardSm90<kHeadDim>;
+  using Kernel = AttentionForwardSm90<kHeadDim, kDocuments>;
   extern __shared__ std::uint8_t raw_shared[];
   const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
   const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
@@ -399,11 +430,11 @@ __global__ void __launch_bounds__(AttentionForwardSm90<kHeadDim>::kThreads, 1)
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kDocuments>
 void run_attention_forward_sm90(const AttentionForwardSm90Params& params, int blocks,
                                 cudaStream_t stream) {
-  using Kernel = AttentionForwardSm90<kHeadDim>;
-  const auto kernel = attention_forward_sm90_kernel<kHeadDim>;
+  using Kernel = AttentionForwardSm90<kHeadDim, kDocuments>;
+  const auto kernel = attention_forward_sm90_kernel<kHeadDim, kDocuments>;
   RT_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                      Kernel::kSharedBytes));
   kernel<<<static_cast<unsigned>(blocks), Kernel::kThreads, Kernel::kSharedBytes, stream>>>(params);

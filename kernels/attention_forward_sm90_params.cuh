@@ -12,15 +12,17 @@ struct AttentionForwardSm90Params {
   CUtensorMap query;  // [B, Tq, N, H], box: one panel of a query tile
   CUtensorMap key;    // [B, Tk, K, H], box: one panel of a key tile
   CUtensorMap value;
-  CUtensorMap out;  // [B, Tq, N, H], box: one panel of a warpgroup's rows
-  float* partial;   // [B, Tq, N, H]
-  float* lse;       // [B, N, Tq]
+  CUtensorMap out;    // [B, Tq, N, H], box: one panel of a warpgroup's rows
+  float* partial;     // [B, Tq, N, H]
+  float* lse;         // [B, N, Tq]
+  const int* lowest;  // [B, Tq], ascending: rows see no key before it; null without documents
   ItemCounter* counter;
   TileOrder order;
   VisibleKeys visible;
   int query_tokens;
   int query_heads;
   int heads_per_kv_head;
+  int head_dim;
   float scale_log2;  // softmax_scale * log2(e): weights are powers of two
   bool first;
   bool last;
@@ -35,6 +37,7 @@ struct AttentionForwardSm90Tiles {
   constexpr int query_tile() const { return 64 * consumers; }
 };
 
+/// `head_dim` is that of the kernel, 64 or 128.
 constexpr AttentionForwardSm90Tiles attention_forward_sm90_tiles(int head_dim) {
   // Registers add up to what the threads get at launch, 3 x 168 and 4 x 128. At head_dim 64 the
   // output takes half the registers, which pays for a third warpgroup: each key tile serves more
@@ -43,8 +46,9 @@ constexpr AttentionForwardSm90Tiles attention_forward_sm90_tiles(int head_dim) {
                          : AttentionForwardSm90Tiles{3, 128, 3, 160, 32};
 }
 
-/// Launches `blocks` blocks; instantiated for head_dim 64 and 128, each in its own source file.
-template <int kHeadDim>
+/// Launches `blocks` blocks; instantiated for head_dim 64 and 128, each with and without documents
+/// (params.lowest). A smaller params.head_dim is filled up with zeros.
+template <int kHeadDim, bool kDocuments>
 void run_attention_forward_sm90(const AttentionForwardSm90Params& params, int blocks,
                                 cudaStream_t stream);
 

@@ -3,11 +3,9 @@
 /// Global memory shared among blocks.
 namespace ringtrain::kernels::ptx {
 
-/// red.add.v4.f32: adds to 16 aligned bytes of global memory; each element in one piece.
-__device__ inline void red_add_v4(float* to, float x0, float x1, float x2, float x3) {
-  asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x0), "f"(x1), "f"(x2),
-               "f"(x3)
-               : "memory");
+/// red.add.v2.f32: adds to 8 aligned bytes of global memory; each element in one piece.
+__device__ inline void red_add_v2(float* to, float x0, float x1) {
+  asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x0), "f"(x1) : "memory");
 }
 
 /// ld.acquire.gpu: what the thread that stored the value did before its st_release is visible.

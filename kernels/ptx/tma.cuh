@@ -35,6 +35,16 @@ __device__ inline void tma_store_4d(const CUtensorMap* map, std::uint32_t from, 
       : "memory");
 }
 
+/// cp.reduce.async.bulk.tensor.4d, shared to global: adds the box; ends with its bulk group.
+__device__ inline void tma_reduce_add_4d(const CUtensorMap* map, std::uint32_t from, int c0, int c1,
+                                         int c2, int c3) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group "
+      "[%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      : "memory");
+}
+
 /// cp.async.bulk.commit_group: closes the group of this thread's stores so far.
 __device__ inline void bulk_commit_group() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");

@@ -25,6 +25,11 @@ __device__ inline void named_barrier_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+/// bar.arrive: as named_barrier_sync, without waiting; the others may wait.
+__device__ inline void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 /// fence.proxy.async: each thread that wrote shared memory calls it, then a barrier, then wgmma or
 /// a bulk copy may read what was written.
 __device__ inline void fence_proxy_async_shared() {

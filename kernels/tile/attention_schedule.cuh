@@ -40,19 +40,29 @@ inline VisibleKeys visible_keys(const AttentionSegment& segment) {
           .shift = static_cast<int>(shift)};
 }
 
-/// Key tiles [0, num_tiles) of a query tile; all its rows see all of the first `num_plain`.
+/// Key tiles [begin, end) of a query tile; all its rows see all keys of [plain_begin, plain_end).
 struct KeyTiles {
-  int num_tiles;
-  int num_plain;
+  int begin;
+  int plain_begin;
+  int plain_end;
+  int end;
+  __device__ bool empty() const { return begin >= end; }
 };
 
+/// `lowest`, [Tq] of the batch entry or null, ascends: rows see no key before it.
 template <int kQueryTile, int kKeyTile>
-__device__ KeyTiles key_tiles(const VisibleKeys& visible, int first_row, int query_tokens) {
+__device__ KeyTiles key_tiles(const VisibleKeys& visible, const int* lowest, int first_row,
+                              int query_tokens) {
   const int last_row = min(first_row + kQueryTile, query_tokens) - 1;
   const int longest =
       first_row < visible.query_end ? visible.limit(min(last_row, visible.query_end - 1)) : 0;
   const int shortest = last_row < visible.query_end ? visible.limit(first_row) : 0;
-  return {(longest + kKeyTile - 1) / kKeyTile, shortest / kKeyTile};
+  KeyTiles tiles{0, 0, shortest / kKeyTile, (longest + kKeyTile - 1) / kKeyTile};
+  if (lowest != nullptr) {
+    tiles.begin = lowest[first_row] / kKeyTile;
+    tiles.plain_begin = (lowest[last_row] + kKeyTile - 1) / kKeyTile;
+  }
+  return tiles;
 }
 
 /// The order of tiles: (batch, head) pairs in sections whose shared data fit in L2; in a section

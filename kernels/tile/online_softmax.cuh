@@ -75,6 +75,25 @@ __device__ inline void mask_scores(float (&scores)[kScores], const int (&limit)[
   }
 }
 
+/// The same, and before column `first[row]`.
+template <int kScores>
+__device__ inline void mask_scores(float (&scores)[kScores], const int (&first)[2],
+                                   const int (&limit)[2], int column) {
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const int skipped = first[row] - column;
+    const auto visible = static_cast<unsigned>(max(0, limit[row] - first[row]));
+#pragma unroll
+    for (int j = 0; j < kScores / 4; ++j) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& score = scores[4 * j + 2 * row + e];
+        score = static_cast<unsigned>(8 * j + e - skipped) < visible ? score : -INFINITY;
+      }
+    }
+  }
+}
+
 /// Multiplies each row of accumulators by its factor.
 template <int kValues>
 __device__ inline void scale_rows(float (&values)[kValues], const float (&factor)[2]) {

@@ -19,7 +19,7 @@ std::unique_ptr<Device> make_cuda_device(int) {
   throw DeviceError(kAbsent);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(Device&) {
+std::unique_ptr<Backend> make_cuda_backend(Device&, bool) {
   throw DeviceError(kAbsent);
 }
 

@@ -15,6 +15,8 @@ void add_mesh_options(std::vector<Option>& table) {
       .choices = {"auto", "cuda", "cpu"};
   mesh.add<&TrainConfig::oversubscribe_gpu>("oversubscribe_gpu",
                                             "let ranks share a GPU; slow, for tests");
+  mesh.add<&TrainConfig::deterministic>(
+      "deterministic", "equal runs give equal bits on a GPU too; attention's gradient is slower");
   mesh.add<&TrainConfig::sp_layout>("sp_layout", "how a sequence is cut over sp; auto is zigzag")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
   mesh.add<&TrainConfig::timeout_s>("timeout_s", "a peer silent for longer ends the job, seconds");

@@ -94,8 +94,7 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
 
 void SequenceAttention::backward_step(const Backward& args, Tensor delta, Tensor key_value,
                                       int key_rank, Tensor dkey_value) {
-  context_.ops.fill(dkey_value, 0, context_.compute);
-  if (!is_visible(key_rank)) return;
+  if (!is_visible(key_rank)) return context_.ops.fill(dkey_value, 0, context_.compute);
   AttentionBackwardArgs step{args.query,
                              key_value[0],
                              key_value[1],
@@ -107,6 +106,7 @@ void SequenceAttention::backward_step(const Backward& args, Tensor delta, Tensor
                              dkey_value[1],
                              mask(args.lowest_visible, key_rank),
                              softmax_scale(args.query)};
+  step.overwrite_key_value = true;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
   context_.ops.attention_backward(step, context_.compute);

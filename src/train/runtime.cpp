@@ -50,7 +50,8 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       all_ranks_(world.make_communicator(*device_)),
       mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
                       config.mesh_order)),
-      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()),
+      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
+                                                : make_cpu_backend()),
       compute_(device_->make_stream(StreamPriority::kNormal)),
       ring_(device_->make_stream(StreamPriority::kHigh)),
       params_(device_->make_stream(StreamPriority::kHigh)),

@@ -53,25 +53,31 @@ std::optional<AttentionSegment> segment_of(const std::vector<std::int32_t>& quer
   return segment;
 }
 
-/// A step's keys and values on the device.
+/// A step's keys and values on the device. Gradients begin as NaN where they are overwritten.
 struct Part {
   std::int64_t begin;
+  bool overwrites;
   Tensor key, value, dkey, dvalue, positions;
   std::optional<AttentionSegment> segment;
 };
 
 Part upload_part(TestDevice& device, DType dtype, const AttentionProblem& problem,
-                 std::int64_t begin, std::int64_t end) {
+                 std::int64_t begin, std::int64_t end, bool overwrites) {
   const HostTensor key = tokens_of(problem.key, begin, end - begin);
   const HostTensor value = tokens_of(problem.value, begin, end - begin);
   const HostTensor zeros(key.shape);
   const std::vector<std::int32_t> positions(problem.key_positions.begin() + begin,
                                             problem.key_positions.begin() + end);
+  const auto gradient = [&] {
+    return overwrites ? device.poisoned(key.shape, accumulator_of(dtype))
+                      : device.upload(zeros, accumulator_of(dtype));
+  };
   return {begin,
+          overwrites,
           device.upload(key, dtype),
           device.upload(value, dtype),
-          device.upload(zeros, accumulator_of(dtype)),
-          device.upload(zeros, accumulator_of(dtype)),
+          gradient(),
+          gradient(),
           device.upload(positions),
           segment_of(problem.query_positions, positions)};
 }
@@ -132,7 +138,8 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
   for (int step = 0; step < num_steps; ++step) {
     const int part = (first_part - step + num_steps) % num_steps;
     parts.push_back(upload_part(device, dtype, problem, num_keys * part / num_steps,
-                                num_keys * (part + 1) / num_steps));
+                                num_keys * (part + 1) / num_steps,
+                                /*overwrites=*/step % 2 == 0));
     mask.key_positions = parts.back().positions;
     mask.segment = parts.back().segment;
     const bool first = step == 0, last = step == num_steps - 1;
@@ -167,6 +174,7 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
                                          .dvalue = part.dvalue,
                                          .mask = mask,
                                          .softmax_scale = problem.softmax_scale,
+                                         .overwrite_key_value = part.overwrites,
                                          .query_chunk_size = problem.query_chunk_size,
                                          .key_chunk_size = problem.key_chunk_size},
                                         device.stream());

@@ -4,19 +4,22 @@
 
 #include <cstdint>
 
+#include "ringtrain/core/dtype.h"
+
 namespace ringtrain {
 
-/// A bf16 tensor [B, T, heads, H], row-major, for the copy engine: coordinates (column, token,
-/// head, batch); a box is `rows` tokens of 64 columns of one head, stored as one 128-byte-swizzled
-/// panel. Elements outside read as zeros and are not written.
+/// A tensor [B, T, heads, H], row-major, for the copy engine: coordinates (column, token, head,
+/// batch); a box is `rows` tokens of 128 bytes of one head (64 columns in bf16, 32 in fp32), stored
+/// as one 128-byte-swizzled panel. Elements outside read as zeros and are not written.
 struct PanelMap {
   const void* base;  // 16-byte aligned
   std::int64_t batch;
   std::int64_t tokens;        // that exist
   std::int64_t batch_tokens;  // from one batch entry to the next; at least `tokens`
   std::int64_t heads;
-  std::int64_t head_dim;  // a multiple of 8
-  int rows;               // at most 256
+  std::int64_t head_dim;           // in bytes a multiple of 16
+  int rows;                        // at most 256
+  DType dtype = DType::kBFloat16;  // or kFloat32
 };
 
 /// The descriptor of a panel map, a kernel parameter.

@@ -151,6 +151,7 @@ struct TrainConfig {
 
   std::string device = "auto";  ///< auto, cuda, cpu
   bool oversubscribe_gpu = false;
+  bool deterministic = false;            ///< equal runs give equal bits on a GPU too
   std::string sp_layout = "auto";        ///< auto, contiguous, striped, zigzag
   std::string packing = "none";          ///< none, documents
   std::string loss_reduction = "token";  ///< token, sequence

@@ -60,6 +60,16 @@ struct AttentionBackwardArgs {
   float* dvalue;       // [B, Tk, K, H], added to
 };
 
+struct FirstVisibleKeyArgs {
+  const std::int32_t* lowest_visible;  // [rows], a position
+  const std::int32_t* key_positions;   // [keys], ascending
+  int* out;                            // [rows]
+  std::int64_t rows;
+  int keys;
+};
+/// out = the index of the first key at or after the row's lowest visible position; `keys` if none.
+void launch_first_visible_key(const FirstVisibleKeyArgs& args, cudaStream_t stream);
+
 /// fp32 on the CUDA cores; Oracle: the CPU back end.
 void launch_attention_forward_fp32(const AttentionForwardArgs& args, cudaStream_t stream);
 void launch_attention_backward_fp32(const AttentionBackwardArgs& args, cudaStream_t stream);

@@ -20,22 +20,23 @@ struct AttentionBackwardSm90Args {
   const float* lse;    // [B, N, Tq]
   const float* delta;  // [B, N, Tq]
   float* dquery;       // [B, Tq, N, H], added to
-  float* dkey;         // [B, Tk, K, H], added to
-  float* dvalue;       // [B, Tk, K, H], added to
+  float* dkey;         // [B, Tk, K, H], added to, or written if overwrite_key_value
+  float* dvalue;       // [B, Tk, K, H], the same
   std::int64_t batch;
   int query_tokens;
   int key_tokens;
   int query_heads;
   int kv_heads;              // divides query_heads
-  int head_dim;              // 64 or 128
+  int head_dim;              // a multiple of 8, at most 128
   float softmax_scale;       // positive
   AttentionSegment visible;  // query rows outside it see no key
+  // [B, Tq], ascending along Tq: rows see no key before it, counted from visible.k0; or null
+  const int* lowest = nullptr;
   // attention_backward_sm90_scratch_bytes of scratch: dquery is summed in a fixed order, so equal
   // inputs give equal bits. Null: in any order, which is faster.
-  void* scratch;
+  void* scratch = nullptr;
+  bool overwrite_key_value = false;
 };
-
-bool attention_backward_sm90_supports(std::int64_t head_dim);  // 64 and 128
 
 std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args);
 

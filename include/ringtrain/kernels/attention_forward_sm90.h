@@ -23,19 +23,15 @@ struct AttentionForwardSm90Args {
   int key_tokens;
   int query_heads;
   int kv_heads;              // divides query_heads
-  int head_dim;              // 64 or 128
+  int head_dim;              // a multiple of 8, at most 128
   float softmax_scale;       // positive
   AttentionSegment visible;  // query rows outside it see no key
+  // [B, Tq], ascending along Tq: rows see no key before it, counted from visible.k0; or null
+  const int* lowest = nullptr;
   bool first;
   bool last;
   int max_blocks = 0;  // SMs to use; 0 for all. Fewer leave room for communication kernels
 };
-
-/// True if the current device is a Hopper GPU (compute capability 9.0).
-bool is_sm90_device();
-
-/// True for 64 and 128.
-bool attention_forward_sm90_supports(std::int64_t head_dim);
 
 /// Enqueues the step on `stream` and returns without waiting. Launches on one device must not
 /// overlap: they share a counter of tiles.

@@ -19,7 +19,8 @@
 ///             nearest even, from fp32.
 /// Streams     every operation is enqueued on `stream` and returns without waiting. Operations
 ///             that share a backend's workspace run on one stream: the compute stream.
-/// Determinism every operation sums in a fixed order: equal inputs give equal bits.
+/// Determinism every operation sums in a fixed order: equal inputs give equal bits (one exception:
+///             make_cuda_backend).
 /// Errors      InvalidArgument naming the tensor and both shapes; DeviceError on a failed launch.
 namespace ringtrain {
 
@@ -73,7 +74,8 @@ struct RopeMergeArgs {
 };
 
 /// Which keys a query row sees: causal: key position <= query position; documents: key position
-/// >= the query row's lowest visible position. Positions ascend along T in every layout.
+/// >= the query row's lowest visible position. Positions ascend along T in every layout, and so do
+/// the lowest visible ones.
 struct AttentionMask {
   Tensor query_positions;  ///< [Tq] int32
   Tensor key_positions;    ///< [Tk] int32
@@ -120,10 +122,11 @@ struct AttentionBackwardArgs {
   Tensor lse;     ///< [B, N, Tq] fp32, over all keys of all steps
   Tensor delta;   ///< [B, N, Tq] fp32
   Tensor dquery;  ///< [B, Tq, N, H] fp32, added to
-  Tensor dkey;    ///< [B, Tk, K, H] fp32, added to
-  Tensor dvalue;  ///< [B, Tk, K, H] fp32, added to
+  Tensor dkey;    ///< [B, Tk, K, H] fp32, added to, or written if overwrite_key_value
+  Tensor dvalue;  ///< [B, Tk, K, H] fp32, the same
   AttentionMask mask;
   float softmax_scale;
+  bool overwrite_key_value = false;  ///< dkey and dvalue need not be zeroed before
   std::int64_t query_chunk_size = 0;
   std::int64_t key_chunk_size = 0;
 };
@@ -294,7 +297,9 @@ std::unique_ptr<Backend> make_cpu_backend();
 /// Checks shapes and computes nothing: lays out memory on the meta device.
 /// `workspace_bytes` is what the real backend would ask for.
 std::unique_ptr<Backend> make_meta_backend(std::size_t workspace_bytes);
+/// Without `deterministic`, attention on Hopper sums dquery in any order, which is faster; equal
+/// inputs then give results that are equal up to rounding of fp32 sums.
 /// Errors: DeviceError in a build without CUDA.
-std::unique_ptr<Backend> make_cuda_backend(Device& device);
+std::unique_ptr<Backend> make_cuda_backend(Device& device, bool deterministic = true);
 
 }  // namespace ringtrain

@@ -86,6 +86,10 @@ class CpuBackend final : public Backend {
             [&]<typename T>(std::type_identity<T>) { cpu::attention_delta<T>(args); });
   }
   void attention_backward(const AttentionBackwardArgs& args, Stream& stream) override {
+    if (args.overwrite_key_value) {
+      fill(args.dkey, 0, stream);
+      fill(args.dvalue, 0, stream);
+    }
     compute(args, args.query, stream,
             [&]<typename T>(std::type_identity<T>) { cpu::attention_backward<T>(args); });
   }
