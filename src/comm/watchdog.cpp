@@ -33,7 +33,7 @@ struct Report {
   double idle_s = 0;       // since its last progress, when it spoke
   std::uint32_t beat = 0;  // counts up: tells the newer of two reports
   std::int32_t is_done = 0;
-  std::array<char, 40> phase{};
+  std::array<char, 128> phase{};
 };
 
 struct Peer {
@@ -64,10 +64,14 @@ class Watchdog::Guard {
   void progress(std::int64_t step, std::string_view phase, bool is_limited) {
     const std::lock_guard lock(mutex_);
     is_limited_ = is_limited;
-    own_.step = step;
-    own_.phase.fill('\0');
-    std::copy_n(phase.begin(), std::min(phase.size(), own_.phase.size()), own_.phase.begin());
+    set_place(own_, step, phase);
+    if (marks_ != nullptr) marks_before_ = marks_->num_marks();
     last_progress_ = Clock::now();
+  }
+
+  void watch(ProgressMarks& marks) {
+    const std::lock_guard lock(mutex_);
+    marks_ = &marks;
   }
 
   void watch(Communicator& group) {
@@ -80,6 +84,7 @@ class Watchdog::Guard {
       const std::lock_guard lock(mutex_);
       own_.is_done = 1;
       groups_.clear();
+      marks_ = nullptr;
     }
     join();
   }
@@ -95,6 +100,7 @@ class Watchdog::Guard {
       Clock::time_point next_beat{};
       Clock::time_point last_round = Clock::now();
       while (take_snapshot()) {
+        look_at_the_device();
         forgive_a_pause(Clock::now() - last_round);
         last_round = Clock::now();
         const bool is_news = receive() || now_.is_done != peer(plane_->rank()).report.is_done;
@@ -114,6 +120,12 @@ class Watchdog::Guard {
     }
   }
 
+  static void set_place(Report& report, std::int64_t step, std::string_view phase) {
+    report.step = step;
+    report.phase.fill('\0');
+    std::copy_n(phase.begin(), std::min(phase.size(), report.phase.size()), report.phase.begin());
+  }
+
   /// What the other threads have said; false if this one should end. The lock is held for this
   /// alone, since `progress` is called between kernels.
   bool take_snapshot() {
@@ -121,7 +133,23 @@ class Watchdog::Guard {
     now_ = own_;
     now_.idle_s = is_limited_ ? Seconds(Clock::now() - last_progress_).count() : 0;
     watched_ = groups_;
+    watched_marks_ = marks_;
+    host_mark_ = marks_before_;
     return !is_stopped_;
+  }
+
+  /// The device is where the rank is, unless it has passed all marks before the host's last word.
+  void look_at_the_device() {
+    if (watched_marks_ == nullptr) return;
+    const std::uint64_t passed = watched_marks_->poll();
+    if (passed != marks_passed_) {
+      marks_passed_ = passed;
+      now_.idle_s = 0;
+      const std::lock_guard lock(mutex_);
+      last_progress_ = Clock::now();
+    }
+    const ProgressMarks::Place place = watched_marks_->place();
+    if (place.mark > host_mark_ || place.is_busy) set_place(now_, place.step, place.text);
   }
 
   /// A job that was stopped and continued as a whole (SIGTSTP, a debugger) has heard nothing
@@ -257,9 +285,14 @@ class Watchdog::Guard {
   Clock::time_point last_progress_ = Clock::now();
   bool is_limited_ = true;  // false: what it does now may take any time
   std::vector<Communicator*> groups_;
+  ProgressMarks* marks_ = nullptr;
+  std::uint64_t marks_before_ = 0;  // enqueued before the last call of `progress`
 
   // The thread's own.
   Report now_;
+  ProgressMarks* watched_marks_ = nullptr;
+  std::uint64_t host_mark_ = 0;
+  std::uint64_t marks_passed_ = 0;
   std::uint32_t beat_ = 0;
   std::vector<Communicator*> watched_;
   std::vector<Peer> peers_;  // by rank, this one included
@@ -284,6 +317,10 @@ void Watchdog::progress(std::int64_t step, std::string_view phase) {
 
 void Watchdog::take_time(std::int64_t step, std::string_view phase) {
   if (guard_) guard_->progress(step, phase, /*is_limited=*/false);
+}
+
+void Watchdog::watch(ProgressMarks& marks) {
+  if (guard_) guard_->watch(marks);
 }
 
 void Watchdog::watch(Communicator& group) {

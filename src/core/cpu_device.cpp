@@ -71,6 +71,7 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuStream>();
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }
+  std::unique_ptr<Event> make_timed_event() override { return make_event(); }
 
   void* allocate(std::size_t bytes) override {
     // The kernel promises more memory than there is, and kills whoever touches it: ask first.

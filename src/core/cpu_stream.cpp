@@ -1,5 +1,6 @@
 #include "ringtrain/core/cpu_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "ringtrain/core/error.h"
@@ -8,11 +9,38 @@ namespace ringtrain {
 
 void Completion::complete() {
   // Emptied first: a `finish` that throws, or that completes its own stream, is not run again.
-  if (const auto finish = std::exchange(finish_, nullptr)) finish();
+  const auto finish = std::exchange(finish_, nullptr);
+  if (!finish) return;
+  const auto end = [&] {
+    finished_at_ = Clock::now();
+    done_.store(true, std::memory_order_release);
+  };
+  try {
+    finish();
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
 }
 
 void CpuEvent::synchronise() {
   for (const auto& completion : marked) completion->complete();
+}
+
+bool CpuEvent::is_complete() const {
+  return std::all_of(marked.begin(), marked.end(), [](const auto& each) { return each->done(); });
+}
+
+Completion::Clock::time_point CpuEvent::completed_at() const {
+  auto time = recorded_at;
+  for (const auto& completion : marked) time = std::max(time, completion->finished_at());
+  return time;
+}
+
+double CpuEvent::seconds_since(const Event& earlier) const {
+  const auto begin = dynamic_cast<const CpuEvent&>(earlier).completed_at();
+  return std::chrono::duration<double>(completed_at() - begin).count();
 }
 
 void CpuStream::defer(std::function<void()> finish) {
@@ -40,6 +68,7 @@ void CpuStream::record(Event& event) {
   auto* cpu_event = dynamic_cast<CpuEvent*>(&event);
   if (cpu_event == nullptr) throw InvalidArgument("a CPU stream records CPU events only");
   cpu_event->marked.assign(pending_.begin(), pending_.end());
+  cpu_event->recorded_at = Completion::Clock::now();
 }
 
 void CpuStream::wait(const Event& event) {

@@ -115,6 +115,7 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
   compute_query_key_value(weights, at);
   compute_attention(at, lowest_visible);
   compute_middle(weights, at);
+  const Region region(context_.observer, context_.compute, {"feed-forward"});
   for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
     const Arena::Scope chunk_scope(context_.arena);
     const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);
@@ -140,6 +141,7 @@ void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gra
 
 void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
                                 const LayerActivations& at, Tensor dx) {
+  const Region region(context_.observer, context_.compute, {"feed-forward backward"});
   for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
     const Arena::Scope scope(context_.arena);
     const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);

@@ -55,6 +55,7 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
 }
 
 void LlamaModel::embed(const DeviceBatch& batch, Tensor out) {
+  const Region region(context_.observer, context_.compute, {"forward", unit(0).name.c_str()});
   const Tensor table = segment_view(unit(0).segments[0], parameters_.acquire(0));
   parameters_.prefetch(1);
   context_.ops.embedding({batch.tokens, table, out, vocabulary_.first}, context_.compute);
@@ -65,6 +66,8 @@ void LlamaModel::embed(const DeviceBatch& batch, Tensor out) {
 void LlamaModel::forward_layer(int layer, const LayerActivations& kept, const DeviceBatch& batch,
                                Tensor output) {
   const int unit_index = layer + 1;
+  const Region region(context_.observer, context_.compute,
+                      {"forward", unit(unit_index).name.c_str()});
   const LayerTensors weights = layer_tensors(unit(unit_index), parameters_.acquire(unit_index));
   parameters_.prefetch(unit_index + 1);
   layer_->forward(weights, kept, batch.lowest_visible, output);
@@ -114,6 +117,7 @@ void LlamaModel::train_step(const DeviceBatch& batch, Tensor totals) {
   const LayerActivations first = layer_->allocate();
   embed(batch, first.input);
   train_from_layer(0, first, batch, dx, totals);
+  const Region region(context_.observer, context_.compute, {"backward", unit(0).name.c_str()});
   const Tensor gradient = tied_gradient_ ? tied_gradient_ : parameters_.begin_gradient(0);
   context_.ops.embedding_backward(
       {batch.tokens, dx, segment_view(unit(0).segments[0], gradient), vocabulary_.first},
@@ -150,6 +154,8 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const
       release_head();
     }
   }
+  const Region region(context_.observer, context_.compute,
+                      {"backward", unit(unit_index).name.c_str()});
   const LayerTensors weights = layer_tensors(unit(unit_index), parameters_.acquire(unit_index));
   parameters_.prefetch(unit_index - 1);
   const LayerTensors gradients =

@@ -13,6 +13,7 @@ void LossHead::train(const Args& args, const Gradients& gradients) {
 }
 
 void LossHead::run(const Args& args, const Gradients* gradients) {
+  const Region region(context_.observer, context_.compute, {"head"});
   const std::int64_t rows = args.x.size(0);
   const std::int64_t hidden = args.x.size(1);
   const std::int64_t vocabulary = args.matrix.size(0);

@@ -89,6 +89,7 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
   step.last = ++fold.done == num_visible_;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
+  const Region region(context_.observer, context_.compute, {"attention forward"});
   context_.ops.attention_forward(step, context_.compute);
 }
 
@@ -109,14 +110,21 @@ void SequenceAttention::backward_step(const Backward& args, Tensor delta, Tensor
   step.overwrite_key_value = true;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
+  const Region region(context_.observer, context_.compute, {"attention backward"});
   context_.ops.attention_backward(step, context_.compute);
 }
 
-void SequenceAttention::hop(Tensor sent, Tensor received) {
+void SequenceAttention::wait_for_hop(const char* what, int step, const Event& event) {
+  context_.wait_for(event,
+                    {.what = what, .index = step, .group = context_.mesh.ring->name().c_str()});
+}
+
+void SequenceAttention::hop(const char* what, int step, Tensor sent, Tensor received) {
   const int next = (rank() + 1) % num_ranks();
   const int previous = (rank() + num_ranks() - 1) % num_ranks();
   context_.compute.record(*computed_);
   context_.ring.wait(*computed_);
+  const Region region(context_.observer, context_.ring, {what, nullptr, step});
   context_.mesh.ring->exchange(std::array{Transfer{sent, next, received, previous}}, context_.ring);
 }
 
@@ -130,14 +138,15 @@ void SequenceAttention::ring_forward(const Forward& args, Fold& fold) {
   }
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
+    const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
     if (!last) {
-      hop(current, next);
+      hop("hop", step, current, next);
       context_.ring.record(*arrived_);
     }
     forward_step(args, fold, current, owner(step));
-    if (!last) context_.compute.wait(*arrived_);
+    if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
 }
@@ -165,24 +174,25 @@ void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   };
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
+    const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
     if (!last) {
-      hop(current, next);
+      hop("hop", step, current, next);
       context_.ring.record(*arrived_);
     }
     const Tensor sum = sum_at(step);
     const bool adds = step > 0 && is_visible(owner(step));
     if (step == 0) backward_step(args, delta, current, owner(step), sum);
     if (adds) backward_step(args, delta, current, owner(step), contribution);
-    if (step > 0) context_.compute.wait(*returned_);
+    if (step > 0) wait_for_hop("waiting for gradient hop", step - 1, *returned_);
     if (adds) context_.ops.add(contribution, sum, context_.compute);
-    hop(sum, sum_at(step + 1));
+    hop("gradient hop", step, sum, sum_at(step + 1));
     context_.ring.record(*returned_);
-    if (!last) context_.compute.wait(*arrived_);
+    if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
-  context_.compute.wait(*returned_);
+  wait_for_hop("waiting for gradient hop", num_ranks() - 1, *returned_);
 }
 
 Tensor SequenceAttention::gather_key_value(Tensor key_value) {

@@ -68,6 +68,12 @@ void ShardedParameters::make_slots(std::vector<Slot>& slots, DType dtype, Memory
   }
 }
 
+Label ShardedParameters::wait_label(const char* what, std::size_t unit) const {
+  return {.what = what,
+          .object = table_.units()[unit].name.c_str(),
+          .group = context_.mesh.param->name().c_str()};
+}
+
 void ShardedParameters::initialise(std::uint64_t seed, double stddev) {
   for (std::size_t u = 0; u < table_.units().size(); ++u) {
     const ParameterUnit& unit = table_.units()[u];
@@ -101,6 +107,8 @@ void ShardedParameters::prefetch(int unit) {
   if (slot.unit == unit) return;
   slot.unit = unit;
   const auto u = static_cast<std::size_t>(unit);
+  const Region region(context_.observer, context_.params,
+                      {"gather", table_.units()[u].name.c_str()});
   context_.params.wait(*slot.unused);
   context_.mesh.param->all_gather(
       compute_shards_[u], slot.buffer.view(0, {table_.units()[u].num_elements}), context_.params);
@@ -112,7 +120,7 @@ Tensor ShardedParameters::acquire(int unit) {
   if (!is_sharded()) return compute_shards_[u];
   prefetch(unit);
   Slot& slot = weight_slots_[slot_of(unit)];
-  context_.compute.wait(*slot.ready);
+  context_.wait_for(*slot.ready, wait_label("waiting for all_gather of", u));
   return slot.buffer.view(0, {table_.units()[u].num_elements});
 }
 
@@ -125,7 +133,7 @@ Tensor ShardedParameters::begin_gradient(int unit) {
   const auto u = static_cast<std::size_t>(unit);
   if (!is_sharded()) return gradients_.shards[u];
   Slot& slot = gradient_slots_[slot_of(unit)];
-  context_.compute.wait(*slot.unused);  // the reduction of the slot's previous unit
+  context_.wait_for(*slot.unused, wait_label("waiting for reduce_scatter before", u));
   const Tensor whole = slot.buffer.view(0, {table_.units()[u].num_elements});
   context_.ops.fill(whole, 0, context_.compute);
   return whole;
@@ -138,6 +146,8 @@ void ShardedParameters::end_gradient(int unit) {
   const Tensor shard = gradients_.shards[u];
   const Tensor reduced = reduced_.view(0, shard.shape());
   context_.compute.record(*slot.ready);
+  const Region region(context_.observer, context_.params,
+                      {"reduce", table_.units()[u].name.c_str()});
   context_.params.wait(*slot.ready);
   context_.mesh.param->reduce_scatter(slot.buffer.view(0, {table_.units()[u].num_elements}),
                                       reduced, ReduceOp::kSum, context_.params);
@@ -158,7 +168,8 @@ void ShardedParameters::finish_gradients() {
     context_.mesh.dp->all_reduce(shard, ReduceOp::kSum, context_.params);
   }
   context_.params.record(*event_);
-  context_.compute.wait(*event_);
+  const char* group = (is_sharded() ? context_.mesh.param : context_.mesh.dp)->name().c_str();
+  context_.wait_for(*event_, {.what = "waiting for gradients", .group = group});
 }
 
 }  // namespace ringtrain

@@ -39,11 +39,13 @@ void Engine::train(const LocalBatch& batch) {
 }
 
 void Engine::evaluate(const LocalBatch& batch, Tensor logits) {
+  const Region region(context_.observer, context_.compute, {"evaluation"});
   eval_runner_->load(batch);
   eval_runner_->evaluate(totals_, logits);
 }
 
 void Engine::update(double denominator) {
+  const Region region(context_.observer, context_.compute, {"update"});
   parameters_.finish_gradients();
   optimizer_->update(parameters_.masters(), parameters_.gradients(), denominator, context_.compute);
   parameters_.zero_gradients();

@@ -34,7 +34,7 @@ void Evaluator::set_up() {
   engine_.emplace(runtime_->context(), config_, jobs);
   watchdog_.emplace(world_, config_.timeout_s);
   watchdog_->take_time(0, "loading");
-  watch_groups(*watchdog_, runtime_->mesh());
+  watch_runtime(*watchdog_, *runtime_);
 
   RunCheckpoints checkpoints(world_, config_, "", "");
   const bool is_state = source.kind != CheckpointSource::Kind::kParams;
@@ -53,6 +53,7 @@ EvaluationResult Evaluator::run(const std::function<void(std::int64_t)>& progres
   set_up();
   double denominator = 0;
   for (std::int64_t i = 0; i < config_.eval_steps; ++i) {
+    runtime_->marks().set_step(i);
     watchdog_->progress(i, "evaluation");
     const LocalBatch batch = data_->next();
     engine_->evaluate(batch);

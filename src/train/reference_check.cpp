@@ -167,7 +167,7 @@ void ReferenceCheck::Impl::set_up() {
   logits_ = lay_out(runtime_->context(), engine_);
   watchdog_.emplace(world_, config_.timeout_s);
   watchdog_->take_time(0, "comparing with the reference");
-  watch_groups(*watchdog_, runtime_->mesh());
+  watch_runtime(*watchdog_, *runtime_);
   load_hf_parameters(source.path, engine_->table(), runtime_->context(),
                      engine_->parameters().masters());
   engine_->parameters().refresh_compute_weights();

@@ -37,10 +37,36 @@ std::string format_table(const Arena& arena) {
                              static_cast<double>(arena.peak()) / kMebibyte);
 }
 
+Mesh observed(Mesh mesh, StepObserver& observer) {
+  for (auto* group : {&mesh.ring, &mesh.tp, &mesh.param, &mesh.dp}) {
+    *group = make_observed_communicator(std::move(*group), observer);
+  }
+  return mesh;
+}
+
 void bind_workspace(Backend& ops, Arena& arena) {
   ops.bind_workspace(arena.allocate({static_cast<std::int64_t>(ops.workspace_bytes()) / 4},
                                     DType::kInt32, MemoryKind::kWorkspace));
 }
+
+/// A rank without memory that is where the ranks of `mesh` are, for rehearsals.
+struct MetaRank {
+  MetaRank(const Mesh& of, std::size_t workspace_bytes, DType compute_dtype, StepObserver& observer)
+      : device(make_meta_device()),
+        ops(make_meta_backend(workspace_bytes)),
+        stream(device->make_stream(StreamPriority::kNormal)),
+        mesh(observed(make_meta_mesh(of), observer)),
+        context{*device, *ops, arena, mesh, *stream, *stream, *stream, compute_dtype, &observer} {
+    bind_workspace(*ops, arena);
+  }
+
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Backend> ops;
+  std::unique_ptr<Stream> stream;
+  Mesh mesh;
+  Arena arena = Arena::measuring();
+  Context context;
+};
 
 }  // namespace
 
@@ -48,14 +74,20 @@ Runtime::Runtime(World& world, const TrainConfig& config)
     : world_(world),
       device_(choose_device(world, config.device, config.oversubscribe_gpu)),
       all_ranks_(world.make_communicator(*device_)),
-      mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
-                      config.mesh_order)),
-      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
-                                                : make_cpu_backend()),
       compute_(device_->make_stream(StreamPriority::kNormal)),
       ring_(device_->make_stream(StreamPriority::kHigh)),
       params_(device_->make_stream(StreamPriority::kHigh)),
-      compute_dtype_(dtype_from_name(config.dtype)) {}
+      marks_(*device_, {compute_.get(), ring_.get(), params_.get()}),
+      trace_(*device_, {compute_.get(), ring_.get(), params_.get()}),
+      mesh_(observed(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
+                               config.mesh_order),
+                     observers_)),
+      ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
+                                                : make_cpu_backend()),
+      compute_dtype_(dtype_from_name(config.dtype)) {
+  observers_.add(trace_);
+  if (world.size() > 1) observers_.add(marks_);  // a single rank is not watched
+}
 
 // Bytes that all ranks together want of the device of this rank, which they may share: hosts share
 // their memory, and GPUs are shared under --oversubscribe_gpu.
@@ -73,17 +105,10 @@ std::size_t Runtime::memory_wanted(std::size_t bytes) {
 }
 
 void Runtime::allocate(const Rehearsal& rehearsal) {
-  const std::unique_ptr<Device> device = make_meta_device();
-  const std::unique_ptr<Backend> ops = make_meta_backend(ops_->workspace_bytes());
-  const auto stream = [&] { return device->make_stream(StreamPriority::kNormal); };
-  const std::unique_ptr<Stream> compute = stream();
-  const std::unique_ptr<Stream> ring = stream();
-  const std::unique_ptr<Stream> params = stream();
-  Mesh mesh = make_meta_mesh(mesh_);
-  Arena arena = Arena::measuring();
-  bind_workspace(*ops, arena);
-  Context context{*device, *ops, arena, mesh, *compute, *ring, *params, compute_dtype_};
-  rehearsal(context);
+  StepObservers nobody;
+  MetaRank meta(mesh_, ops_->workspace_bytes(), compute_dtype_, nobody);
+  rehearsal(meta.context);
+  const Arena& arena = meta.arena;
 
   memory_table_ = format_table(arena);
   const std::size_t wanted = memory_wanted(arena.peak());
@@ -99,11 +124,20 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   memory_ = std::make_unique<DeviceMemory>(*device_, arena.peak());
   arena_.emplace(memory_->data(), memory_->bytes());
   bind_workspace(*ops_, *arena_);
-  context_ = std::make_unique<Context>(
-      Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_, compute_dtype_});
+  context_ = std::make_unique<Context>(Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_,
+                                               *params_, compute_dtype_, &observers_});
 }
 
-void watch_groups(Watchdog& watchdog, const Mesh& mesh) {
+WireBytes Runtime::count_wire_bytes(const Rehearsal& rehearsal) {
+  WireBytes sent;
+  MetaRank meta(mesh_, ops_->workspace_bytes(), compute_dtype_, sent);
+  rehearsal(meta.context);
+  return sent;
+}
+
+void watch_runtime(Watchdog& watchdog, Runtime& runtime) {
+  watchdog.watch(runtime.marks());
+  const Mesh& mesh = runtime.mesh();
   for (Communicator* group : {mesh.ring.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
     watchdog.watch(*group);
   }

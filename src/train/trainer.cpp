@@ -147,7 +147,7 @@ void Trainer::Impl::set_up() {
   watchdog_.emplace(world_, config_.timeout_s);
   watchdog_->take_time(0, "loading");
   const Mesh& mesh = runtime_->mesh();
-  watch_groups(*watchdog_, mesh);
+  watch_runtime(*watchdog_, *runtime_);
   print_banner();
   restore_or_initialise();
 
@@ -234,6 +234,7 @@ int Trainer::Impl::run() {
   interval_begin_ = Clock::now();
   interval_step_ = step_;
   while (step_ < config_.total_steps) {
+    runtime_->marks().set_step(step_);
     watchdog_->progress(step_, "waiting for data");
     const LocalBatch batch = train_data_->next();
     const double learning_rate = engine_->optimizer().learning_rate();
@@ -349,8 +350,9 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
 
 void Trainer::Impl::save(SaveKind kind, bool with_state) {
   if (is_saved(kind, with_state)) return;
-  watchdog_->take_time(step_, "saving");
+  watchdog_->progress(step_, "before saving");
   position_.gradient_norm = gradient_norm();  // waits for the device
+  watchdog_->take_time(step_, "saving");
   const auto begin = Clock::now();
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
   interval_begin_ += Clock::now() - begin;  // saving is no training time

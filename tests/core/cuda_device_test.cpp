@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "ringtrain/core/device.h"
@@ -87,6 +88,29 @@ TEST_F(CudaDeviceTest, CopiesThereAroundAndBack) {
   other->synchronise();
   copied->synchronise();
   for (std::uint32_t i = 0; i < kCount; ++i) ASSERT_EQ(received[i], i * 2654435761u);
+}
+
+TEST_F(CudaDeviceTest, EventsTellWhetherAndWhen) {
+  const auto stream = device_->make_stream(StreamPriority::kNormal);
+  const auto begin = device_->make_timed_event();
+  const auto end = device_->make_timed_event();
+  EXPECT_TRUE(begin->is_complete());  // never recorded
+  constexpr std::size_t kBytes = std::size_t{256} << 20;
+  const DeviceMemory first(*device_, kBytes);
+  const DeviceMemory second(*device_, kBytes);
+  stream->record(*begin);
+  constexpr int kCopies = 20;
+  for (int i = 0; i < kCopies; ++i) {
+    device_->copy_on_device(second.data(), first.data(), kBytes, *stream);
+  }
+  stream->record(*end);
+  EXPECT_FALSE(end->is_complete());  // 10 GB to read and write take milliseconds
+  stream->synchronise();
+  bool seen_elsewhere = false;
+  std::thread([&] { seen_elsewhere = end->is_complete(); }).join();
+  EXPECT_TRUE(seen_elsewhere);
+  EXPECT_GT(end->seconds_since(*begin), 5e-4);
+  EXPECT_LT(end->seconds_since(*begin), 10.0);
 }
 
 }  // namespace

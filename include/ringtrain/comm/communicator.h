@@ -5,6 +5,7 @@
 #include <string>
 
 #include "ringtrain/core/device.h"
+#include "ringtrain/core/step_observer.h"
 #include "ringtrain/core/tensor.h"
 
 namespace ringtrain {
@@ -60,5 +61,9 @@ class Communicator {
 std::unique_ptr<Communicator> make_one_rank_communicator(Device& device);
 /// Rank `rank` of a group of `size` that moves nothing, for the meta device.
 std::unique_ptr<Communicator> make_meta_communicator(std::string name, int rank, int size);
+/// `group`, with every operation a region for `observer`, which outlives it: {"all_gather", group,
+/// bytes}. A group of one rank, which sends nothing, stays as it is.
+std::unique_ptr<Communicator> make_observed_communicator(std::unique_ptr<Communicator> group,
+                                                         StepObserver& observer);
 
 }  // namespace ringtrain

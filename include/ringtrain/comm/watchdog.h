@@ -6,6 +6,7 @@
 
 #include "ringtrain/comm/communicator.h"
 #include "ringtrain/comm/world.h"
+#include "ringtrain/core/progress_marks.h"
 
 namespace ringtrain {
 
@@ -27,12 +28,16 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// "This rank works, and this is where": every rank calls it more often than every timeout_s,
-  /// from any thread. `phase` names layer, hop or collective; 40 characters of it are kept.
+  /// "This rank works, and this is where", as the host sees it; from one thread. More often than
+  /// every timeout_s, unless the device passes marks meanwhile. 128 characters of `phase` are kept.
   void progress(std::int64_t step, std::string_view phase);
   /// The same for work on files, which may take longer than timeout_s: until this rank's next
   /// progress it only has to live.
   void take_time(std::int64_t step, std::string_view phase);
+  /// Takes each of `marks` that the device passes for progress, and tells where it is while it has
+  /// marks before it: of two ranks, the one that waits names the collective. The thread that calls
+  /// `progress` enqueues them. They live as long as a watched group does.
+  void watch(ProgressMarks& marks);
   /// Also watches `group` for errors of operations in flight; it must live until `shutdown` returns
   /// or the watchdog is gone.
   void watch(Communicator& group);

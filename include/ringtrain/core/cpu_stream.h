@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -13,21 +15,34 @@ namespace ringtrain {
 /// Streams and events share it, so it may be asked for several times.
 class Completion {
  public:
+  using Clock = std::chrono::steady_clock;
+
   explicit Completion(std::function<void()> finish) : finish_(std::move(finish)) {}
   /// Runs `finish` at the first call, does nothing later, also if `finish` threw.
   void complete();
-  bool done() const { return finish_ == nullptr; }
+  /// True once `finish` has returned or thrown. Callable from any thread.
+  bool done() const { return done_.load(std::memory_order_acquire); }
+  /// When it did.
+  Clock::time_point finished_at() const { return finished_at_; }
 
  private:
   std::function<void()> finish_;
+  std::atomic<bool> done_{false};
+  Clock::time_point finished_at_;
 };
 
 /// Marks what was pending on the stream that recorded it.
 class CpuEvent final : public Event {
  public:
   void synchronise() override;
+  bool is_complete() const override;
+  double seconds_since(const Event& earlier) const override;
 
   std::vector<std::shared_ptr<Completion>> marked;
+  Completion::Clock::time_point recorded_at;
+
+ private:
+  Completion::Clock::time_point completed_at() const;
 };
 
 /// A stream of the CPU: operations run at once on the calling thread, after `complete()`; only

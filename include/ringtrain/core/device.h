@@ -15,6 +15,12 @@ class Event {
   virtual ~Event() = default;
   /// Blocks the host until the marked work is done. Errors: DeviceError if it failed.
   virtual void synchronise() = 0;
+  /// True once the marked work is done, or if there is none; never blocks. Callable from any thread
+  /// while the event is not recorded again. Errors: DeviceError if the work failed.
+  virtual bool is_complete() const = 0;
+  /// Seconds between the ends of the work marked by `earlier` and by this, both complete and of
+  /// Device::make_timed_event; 0 on the meta device.
+  virtual double seconds_since(const Event& earlier) const = 0;
 };
 
 /// An ordered queue of work on one device. Work enqueued on it runs in order; nothing else is
@@ -49,6 +55,8 @@ class Device {
 
   virtual std::unique_ptr<Stream> make_stream(StreamPriority priority) = 0;
   virtual std::unique_ptr<Event> make_event() = 0;
+  /// An event that also tells the time; recording it costs a GPU somewhat more.
+  virtual std::unique_ptr<Event> make_timed_event() = 0;
 
   /// Device memory, at least 1024-byte aligned, contents undefined. Errors: DeviceError naming
   /// the bytes wanted and free.

@@ -4,6 +4,7 @@
 
 #include "ringtrain/core/arena.h"
 #include "ringtrain/core/device.h"
+#include "ringtrain/core/step_observer.h"
 #include "ringtrain/ops/backend.h"
 #include "ringtrain/parallel/mesh.h"
 
@@ -19,6 +20,14 @@ struct Context {
   Stream& ring;     ///< key/value hops of ring attention (high priority)
   Stream& params;   ///< parameter gathers and gradient reductions
   DType compute_dtype;
+  StepObserver* observer = nullptr;  ///< hears where a step is (Region); null: nobody listens
+
+  /// Lets the compute stream wait for communication on another stream, as a region `label` with
+  /// the group that it belongs to.
+  void wait_for(const Event& event, const Label& label) const {
+    const Region region(observer, compute, label);
+    compute.wait(event);
+  }
 };
 
 }  // namespace ringtrain

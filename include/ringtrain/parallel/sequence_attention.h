@@ -77,7 +77,8 @@ class SequenceAttention {
   void gathered_forward(const Forward& args, Fold& fold);
   void gathered_backward(const Backward& args, Tensor delta);
   Tensor gather_key_value(Tensor key_value);
-  void hop(Tensor sent, Tensor received);
+  void hop(const char* what, int step, Tensor sent, Tensor received);
+  void wait_for_hop(const char* what, int step, const Event& event);
   AttentionMask mask(Tensor lowest_visible, int key_rank) const;
 
   Context& context_;

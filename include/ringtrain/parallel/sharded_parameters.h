@@ -63,6 +63,7 @@ class ShardedParameters {
 
   bool is_sharded() const { return table_.num_shards() > 1; }
   std::size_t slot_of(int unit) const;
+  Label wait_label(const char* what, std::size_t unit) const;
   void make_slots(std::vector<Slot>& slots, DType dtype, MemoryKind kind);
 
   Context& context_;

@@ -21,14 +21,36 @@ cudaStream_t native(const Stream& stream) {
 
 class CudaEvent final : public Event {
  public:
-  CudaEvent() { RT_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  /// `flags`: of cudaEventCreateWithFlags. The device `ordinal` is current.
+  CudaEvent(int ordinal, unsigned flags) : ordinal_(ordinal) {
+    RT_CUDA_CHECK(cudaEventCreateWithFlags(&event_, flags));
+  }
   ~CudaEvent() override { cudaEventDestroy(event_); }
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
   void synchronise() override { RT_CUDA_CHECK(cudaEventSynchronize(event_)); }
+  bool is_complete() const override {
+    // A thread that has made no device current would start a context on the first one.
+    RT_CUDA_CHECK(cudaSetDevice(ordinal_));
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status == cudaErrorNotReady) {
+      cudaGetLastError();  // no error, but remembered as one
+      return false;
+    }
+    RT_CUDA_CHECK(status);
+    return true;
+  }
+  double seconds_since(const Event& earlier) const override {
+    constexpr double kMillisecond = 1e-3;
+    float milliseconds = 0;
+    RT_CUDA_CHECK(cudaEventElapsedTime(&milliseconds,
+                                       dynamic_cast<const CudaEvent&>(earlier).event_, event_));
+    return kMillisecond * static_cast<double>(milliseconds);
+  }
   cudaEvent_t native() const { return event_; }
 
  private:
+  int ordinal_;
   cudaEvent_t event_ = nullptr;
 };
 
@@ -122,7 +144,11 @@ class CudaDevice final : public Device {
   }
   std::unique_ptr<Event> make_event() override {
     use();
-    return std::make_unique<CudaEvent>();
+    return std::make_unique<CudaEvent>(ordinal_, cudaEventDisableTiming);
+  }
+  std::unique_ptr<Event> make_timed_event() override {
+    use();
+    return std::make_unique<CudaEvent>(ordinal_, cudaEventDefault);
   }
 
   void* allocate(std::size_t bytes) override {
