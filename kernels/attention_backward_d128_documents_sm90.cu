@@ -3,6 +3,6 @@
 namespace ringtrain::kernels {
 
 template void run_attention_backward_sm90<128, true>(const AttentionBackwardSm90Params&,
-                                                       cudaStream_t);
+                                                     cudaStream_t);
 
 }  // namespace ringtrain::kernels

@@ -3,6 +3,6 @@
 namespace ringtrain::kernels {
 
 template void run_attention_forward_sm90<64, true>(const AttentionForwardSm90Params&, int,
-                                                      cudaStream_t);
+                                                   cudaStream_t);
 
 }  // namespace ringtrain::kernels

@@ -13,6 +13,7 @@ std::span<const Subcommand> subcommands() {
                  verify_command},
       Subcommand{"tokenize", "shows ids of a text and back; counts the tokens of a file",
                  tokenize_command},
+      Subcommand{"bench", "times attention, alone on one device", bench_command},
   };
   return kTable;
 }

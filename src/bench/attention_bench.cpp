@@ -1,0 +1,210 @@
+#include "ringtrain/bench/attention_bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+constexpr std::array kPassNames{std::pair{AttentionPass::kForward, "forward"},
+                                std::pair{AttentionPass::kBackward, "backward"},
+                                std::pair{AttentionPass::kBackwardStep, "backward_step"}};
+
+void check(const AttentionBenchCase& what) {
+  for (const std::int64_t size :
+       {what.head_dim, what.heads, what.kv_heads, what.seq_length, what.batch}) {
+    if (size < 1) throw InvalidArgument(fmt::format("sizes of attention must be at least 1, got {}", size));
+  }
+  if (what.heads % what.kv_heads != 0) {
+    throw InvalidArgument(fmt::format("kv_heads {} does not divide heads {}", what.kv_heads, what.heads));
+  }
+}
+
+double median_ms(Device& device, Stream& stream, int warmups, int runs,
+                 const std::function<void()>& call) {
+  for (int i = 0; i < warmups; ++i) call();
+  std::vector<std::unique_ptr<Event>> begins, ends;
+  for (int i = 0; i < runs; ++i) {
+    begins.push_back(device.make_timed_event());
+    ends.push_back(device.make_timed_event());
+  }
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    stream.record(*begins[i]);
+    call();
+    stream.record(*ends[i]);
+  }
+  stream.synchronise();
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i < ends.size(); ++i) seconds.push_back(ends[i]->seconds_since(*begins[i]));
+  const auto middle = seconds.begin() + runs / 2;
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle * 1e3;
+}
+
+/// The tensors of one case, in memory of their own.
+class AttentionBench {
+ public:
+  AttentionBench(Device& device, Backend& ops, DType compute, const AttentionBenchCase& what)
+      : device_(device), ops_(ops), compute_(compute), what_(what), stream_(device.make_stream(StreamPriority::kNormal)) {
+    const auto words = static_cast<std::int64_t>(ops.workspace_bytes() / 4);
+    ops.bind_workspace(allocate({words}, DType::kInt32));
+    const Shape queries{what.batch, what.seq_length, what.heads, what.head_dim};
+    const Shape keys{what.batch, what.seq_length, what.kv_heads, what.head_dim};
+    const Shape rows{what.batch, what.heads, what.seq_length};
+    query_ = random(queries, 1);
+    key_ = random(keys, 2);
+    value_ = random(keys, 3);
+    out_ = allocate(queries, compute);
+    lse_ = allocate(rows, DType::kFloat32);
+    positions_ = ascending(what.seq_length);
+    if (what.pass == AttentionPass::kForward) return;
+    dout_ = random(queries, 4);
+    delta_ = allocate(rows, DType::kFloat32);
+    dquery_ = allocate(queries, DType::kFloat32);
+    dkey_ = allocate(keys, DType::kFloat32);
+    dvalue_ = allocate(keys, DType::kFloat32);
+    forward();
+    ops_.attention_delta({out_, dout_, delta_}, *stream_);
+    ops_.fill(dquery_, 0, *stream_);
+    if (what.pass == AttentionPass::kBackwardStep) return;
+    rounded_query_ = allocate(queries, compute);
+    rounded_key_ = allocate(keys, compute);
+    rounded_value_ = allocate(keys, compute);
+  }
+
+  Stream& stream() { return *stream_; }
+
+  void run() {
+    switch (what_.pass) {
+      case AttentionPass::kForward:
+        return forward();
+      case AttentionPass::kBackwardStep:
+        return backward_step();
+      case AttentionPass::kBackward:
+        ops_.attention_delta({out_, dout_, delta_}, *stream_);
+        ops_.fill(dquery_, 0, *stream_);
+        backward_step();
+        ops_.cast(dquery_, rounded_query_, *stream_);
+        ops_.cast(dkey_, rounded_key_, *stream_);
+        ops_.cast(dvalue_, rounded_value_, *stream_);
+    }
+  }
+
+ private:
+  Tensor allocate(Shape shape, DType dtype) {
+    const auto bytes = static_cast<std::size_t>(shape.num_elements()) * size_of(dtype);
+    memory_.push_back(std::make_unique<DeviceMemory>(device_, bytes));
+    return {memory_.back()->data(), dtype, shape};
+  }
+
+  Tensor random(Shape shape, std::uint64_t key) {
+    const Tensor drawn = allocate({shape.num_elements()}, DType::kFloat32);
+    const Tensor rounded = allocate(shape, compute_);
+    ops_.random_normal({drawn, key, 0, 1.0}, *stream_);
+    ops_.cast(drawn, rounded.reshape({shape.num_elements()}), *stream_);
+    stream_->synchronise();
+    memory_.erase(memory_.end() - 2);  // what was drawn
+    return rounded;
+  }
+
+  Tensor ascending(std::int64_t count) {
+    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+    std::iota(values.begin(), values.end(), 0);
+    const Tensor tensor = allocate({count}, DType::kInt32);
+    device_.copy_to_device(tensor.raw(), values.data(), tensor.bytes(), *stream_);
+    stream_->synchronise();
+    return tensor;
+  }
+
+  AttentionMask mask() const {
+    AttentionMask mask{.query_positions = positions_,
+                       .key_positions = positions_,
+                       .lowest_visible = {},
+                       .causal = what_.causal,
+                       .segment = {}};
+    if (what_.causal) mask.segment = AttentionSegment{0, what_.seq_length, 0, what_.seq_length, 0};
+    return mask;
+  }
+  float softmax_scale() const { return 1.0f / std::sqrt(static_cast<float>(what_.head_dim)); }
+
+  void forward() {
+    ops_.attention_forward({query_, key_, value_, {}, lse_, out_, mask(), softmax_scale()},
+                           *stream_);
+  }
+  void backward_step() {
+    AttentionBackwardArgs args{query_,  key_,    value_,  dout_,  lse_,           delta_,
+                               dquery_, dkey_, dvalue_, mask(), softmax_scale()};
+    args.overwrite_key_value = true;
+    ops_.attention_backward(args, *stream_);
+  }
+
+  Device& device_;
+  Backend& ops_;
+  DType compute_;
+  AttentionBenchCase what_;
+  std::unique_ptr<Stream> stream_;
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+  Tensor query_, key_, value_, out_, lse_, positions_;
+  Tensor dout_, delta_, dquery_, dkey_, dvalue_;
+  Tensor rounded_query_, rounded_key_, rounded_value_;
+};
+
+}  // namespace
+
+std::string_view name_of(AttentionPass pass) {
+  return std::find_if(kPassNames.begin(), kPassNames.end(), [&](const auto& each) {
+           return each.first == pass;
+         })->second;
+}
+
+AttentionPass parse_attention_pass(std::string_view name) {
+  for (const auto& [pass, its_name] : kPassNames) {
+    if (name == its_name) return pass;
+  }
+  throw InvalidArgument(
+      fmt::format("'{}' is none of forward, backward and backward_step", name));
+}
+
+double AttentionBenchCase::flops() const {
+  const auto product = [](auto... sizes) { return (1.0 * ... * static_cast<double>(sizes)); };
+  return product(batch, heads, seq_length, seq_length, head_dim) * 4 * (causal ? 0.5 : 1.0) *
+         (pass == AttentionPass::kForward ? 1.0 : 2.5);
+}
+
+std::vector<AttentionBenchCase> standard_attention_cases() {
+  std::vector<AttentionBenchCase> cases;
+  const auto add = [&](AttentionBenchCase what) {
+    for (const auto& [pass, name] : kPassNames) {
+      what.pass = pass;
+      cases.push_back(what);
+    }
+  };
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t head_dim : {128, 64}) {
+      for (const std::int64_t tokens : {4096, 16384, 32768}) {
+        const std::int64_t heads = 2048 / head_dim;
+        add({head_dim, heads, heads, tokens, tokens == 4096 ? 4 : 1, causal});
+      }
+    }
+  }
+  add({128, 16, 2, 16384, 1, true});
+  return cases;
+}
+
+double time_attention(Device& device, Backend& ops, DType compute, const AttentionBenchCase& what,
+                      int warmups, int runs) {
+  check(what);
+  AttentionBench bench(device, ops, compute, what);
+  return median_ms(device, bench.stream(), warmups, runs, [&] { bench.run(); });
+}
+
+}  // namespace ringtrain

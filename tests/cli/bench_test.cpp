@@ -1,0 +1,83 @@
+// ringtrain bench on the CPU: what it prints; times themselves are not judged.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "ringtrain/bench/attention_bench.h"
+#include "support/program.h"
+#include "support/temporary_directory.h"
+
+namespace ringtrain {
+namespace {
+
+ProgramResult bench(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), {"bench", "attention", "--device=cpu"});
+  arguments.insert(arguments.end(), {"--warmups=1", "--runs=3"});
+  return run_program(arguments);
+}
+
+std::vector<nlohmann::json> rows_of(const std::string& output) {
+  std::vector<nlohmann::json> rows;
+  std::istringstream lines(output);
+  for (std::string line; std::getline(lines, line);) rows.push_back(nlohmann::json::parse(line));
+  return rows;
+}
+
+TEST(Bench, TimesEveryDirectionOfAShape) {
+  const ProgramResult result =
+      bench({"--head_dim=16", "--heads=4", "--kv_heads=2", "--seq_length=64", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].at("direction"), "forward");
+  EXPECT_EQ(rows[1].at("direction"), "backward");
+  EXPECT_EQ(rows[2].at("direction"), "backward_step");
+  for (const nlohmann::json& row : rows) {
+    EXPECT_EQ(row.at("kv_heads"), 2);
+    EXPECT_GT(row.at("median_ms").get<double>(), 0);
+    EXPECT_GT(row.at("tflops").get<double>(), 0);
+  }
+}
+
+TEST(Bench, TakesCasesFromAFile) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "cases";
+  std::ofstream(file) << "16 2 1 32 1 1 forward\n\n8 1 1 16 2 0 backward\n";
+  const ProgramResult result = bench({"--shapes=" + file, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].at("causal"), true);
+  EXPECT_EQ(rows[1].at("causal"), false);
+  EXPECT_EQ(rows[1].at("batch"), 2);
+}
+
+TEST(Bench, RefusesWhatItCannotTime) {
+  const auto refuses = [](const std::vector<std::string>& arguments, const std::string& why) {
+    const ProgramResult result = bench(arguments);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_NE(result.errors.find(why), std::string::npos) << result.errors;
+    EXPECT_EQ(result.output, "");
+  };
+  refuses({"--heads=3", "--kv_heads=2"}, "kv_heads 2 does not divide heads 3");
+  refuses({"--seq_length=0"}, "--seq_length takes an integer of at least 1");
+  refuses({"--direction=sideways"}, "'sideways' is none of forward");
+  refuses({"--seq_length=64", "--shapes=-"}, "--shapes says all of a case");
+  refuses({}, "the standard table is for a GPU");
+  EXPECT_EQ(run_program({"bench", "everything"}).exit_code, 2);
+}
+
+TEST(Bench, CountsCausalAttentionHalf) {
+  AttentionBenchCase what{.head_dim = 8, .heads = 2, .kv_heads = 1, .seq_length = 16, .batch = 3};
+  EXPECT_EQ(what.flops(), 4.0 * 3 * 16 * 16 * 2 * 8 / 2);
+  what.causal = false;
+  what.pass = AttentionPass::kBackward;
+  EXPECT_EQ(what.flops(), 10.0 * 3 * 16 * 16 * 2 * 8);
+}
+
+}  // namespace
+}  // namespace ringtrain
