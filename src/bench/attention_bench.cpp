@@ -22,10 +22,12 @@ constexpr std::array kPassNames{std::pair{AttentionPass::kForward, "forward"},
 void check(const AttentionBenchCase& what) {
   for (const std::int64_t size :
        {what.head_dim, what.heads, what.kv_heads, what.seq_length, what.batch}) {
-    if (size < 1) throw InvalidArgument(fmt::format("sizes of attention must be at least 1, got {}", size));
+    if (size < 1)
+      throw InvalidArgument(fmt::format("sizes of attention must be at least 1, got {}", size));
   }
   if (what.heads % what.kv_heads != 0) {
-    throw InvalidArgument(fmt::format("kv_heads {} does not divide heads {}", what.kv_heads, what.heads));
+    throw InvalidArgument(
+        fmt::format("kv_heads {} does not divide heads {}", what.kv_heads, what.heads));
   }
 }
 
@@ -44,7 +46,8 @@ double median_ms(Device& device, Stream& stream, int warmups, int runs,
   }
   stream.synchronise();
   std::vector<double> seconds;
-  for (std::size_t i = 0; i < ends.size(); ++i) seconds.push_back(ends[i]->seconds_since(*begins[i]));
+  for (std::size_t i = 0; i < ends.size(); ++i)
+    seconds.push_back(ends[i]->seconds_since(*begins[i]));
   const auto middle = seconds.begin() + runs / 2;
   std::nth_element(seconds.begin(), middle, seconds.end());
   return *middle * 1e3;
@@ -54,7 +57,11 @@ double median_ms(Device& device, Stream& stream, int warmups, int runs,
 class AttentionBench {
  public:
   AttentionBench(Device& device, Backend& ops, DType compute, const AttentionBenchCase& what)
-      : device_(device), ops_(ops), compute_(compute), what_(what), stream_(device.make_stream(StreamPriority::kNormal)) {
+      : device_(device),
+        ops_(ops),
+        compute_(compute),
+        what_(what),
+        stream_(device.make_stream(StreamPriority::kNormal)) {
     const auto words = static_cast<std::int64_t>(ops.workspace_bytes() / 4);
     ops.bind_workspace(allocate({words}, DType::kInt32));
     const Shape queries{what.batch, what.seq_length, what.heads, what.head_dim};
@@ -141,7 +148,7 @@ class AttentionBench {
                            *stream_);
   }
   void backward_step() {
-    AttentionBackwardArgs args{query_,  key_,    value_,  dout_,  lse_,           delta_,
+    AttentionBackwardArgs args{query_,  key_,  value_,  dout_,  lse_,           delta_,
                                dquery_, dkey_, dvalue_, mask(), softmax_scale()};
     args.overwrite_key_value = true;
     ops_.attention_backward(args, *stream_);
@@ -161,17 +168,16 @@ class AttentionBench {
 }  // namespace
 
 std::string_view name_of(AttentionPass pass) {
-  return std::find_if(kPassNames.begin(), kPassNames.end(), [&](const auto& each) {
-           return each.first == pass;
-         })->second;
+  return std::find_if(kPassNames.begin(), kPassNames.end(),
+                      [&](const auto& each) { return each.first == pass; })
+      ->second;
 }
 
 AttentionPass parse_attention_pass(std::string_view name) {
   for (const auto& [pass, its_name] : kPassNames) {
     if (name == its_name) return pass;
   }
-  throw InvalidArgument(
-      fmt::format("'{}' is none of forward, backward and backward_step", name));
+  throw InvalidArgument(fmt::format("'{}' is none of forward, backward and backward_step", name));
 }
 
 double AttentionBenchCase::flops() const {

@@ -66,10 +66,11 @@ void add_options(ArgumentParser& parser, Request& request) {
                       parse_attention_pass(text);
                       request.direction = text;
                     });
-  parser.add_option("shapes",
-                    "file with a case a line: head_dim heads kv_heads seq_length batch causal (1 or "
-                    "0) direction; - for standard input, answered line by line",
-                    {shape, "FILE", ""}, [&](const std::string& text) { request.shapes = text; });
+  parser.add_option(
+      "shapes",
+      "file with a case a line: head_dim heads kv_heads seq_length batch causal (1 or "
+      "0) direction; - for standard input, answered line by line",
+      {shape, "FILE", ""}, [&](const std::string& text) { request.shapes = text; });
   const std::string how = "Measurement";
   parser.add_option("device", "auto, cuda or cpu", {how, "TEXT", request.device},
                     [&](const std::string& text) { request.device = text; });
@@ -77,8 +78,9 @@ void add_options(ArgumentParser& parser, Request& request) {
                     [&](const std::string& text) { request.dtype = text; });
   parser.add_flag("deterministic", "as of ringtrain train", {how, "BOOL", "False"},
                   [&](bool value) { request.deterministic = value; });
-  parser.add_option("warmups", "calls before the timed ones", {how, "INT", "100"},
-                    [&](const std::string& text) { request.warmups = positive("warmups", text, 0); });
+  parser.add_option(
+      "warmups", "calls before the timed ones", {how, "INT", "100"},
+      [&](const std::string& text) { request.warmups = positive("warmups", text, 0); });
   parser.add_option("runs", "timed calls; the median counts", {how, "INT", "300"},
                     [&](const std::string& text) { request.runs = positive("runs", text); });
   parser.add_flag("json", "one JSON object a line", {how, "BOOL", "False"},
@@ -105,16 +107,11 @@ class Bench {
     const double tflops = what.flops() / ms * 1e-9;
     const double share = device_->peak_flops() > 0 ? tflops * 1e12 / device_->peak_flops() : 0;
     if (request_.json) {
-      const nlohmann::ordered_json row{{"head_dim", what.head_dim},
-                                       {"heads", what.heads},
-                                       {"kv_heads", what.kv_heads},
-                                       {"seq_length", what.seq_length},
-                                       {"batch", what.batch},
-                                       {"causal", what.causal},
-                                       {"direction", name_of(what.pass)},
-                                       {"median_ms", ms},
-                                       {"tflops", tflops},
-                                       {"share_of_peak", share}};
+      const nlohmann::ordered_json row{
+          {"head_dim", what.head_dim},       {"heads", what.heads}, {"kv_heads", what.kv_heads},
+          {"seq_length", what.seq_length},   {"batch", what.batch}, {"causal", what.causal},
+          {"direction", name_of(what.pass)}, {"median_ms", ms},     {"tflops", tflops},
+          {"share_of_peak", share}};
       fmt::print("{}\n", row.dump());
     } else {
       if (!has_header_) print_header();
@@ -184,7 +181,8 @@ void run_attention(const Request& request) {
   }
   Bench bench(request);
   if (!bench.has_gpu() && !request.shapes && !request.single) {
-    throw InvalidArgument("the standard table is for a GPU; name a shape, such as --seq_length=256");
+    throw InvalidArgument(
+        "the standard table is for a GPU; name a shape, such as --seq_length=256");
   }
   if (request.shapes) return run_lines(bench, file.is_open() ? file : std::cin);
   std::vector<AttentionBenchCase> cases = standard_attention_cases();
