@@ -3,12 +3,6 @@
 #include <fmt/format.h>
 
 namespace ringtrain {
-namespace {
-
-constexpr double kMebibyte = 1024.0 * 1024.0;
-
-}  // namespace
-
 std::size_t sent_bytes(std::string_view operation, std::size_t bytes, int num_ranks) {
   const auto ranks = static_cast<std::size_t>(num_ranks);
   const std::size_t passes = operation == "all_reduce" ? 2 : 1;
@@ -32,11 +26,10 @@ std::string WireBytes::to_table() const {
   std::string table;
   for (const auto& [key, count] : counts_) {
     const auto& [group, operation] = key;
-    table += fmt::format("  {:<6} {:<15}{:>7} calls {:>14.3f} MiB\n", group, operation, count.calls,
-                         static_cast<double>(count.bytes) / kMebibyte);
+    table += fmt::format("  {:<6} {:<15}{:>7} calls {:>18} bytes\n", group, operation, count.calls,
+                         count.bytes);
   }
-  return table +
-         fmt::format("  {:<36}{:>14.3f} MiB\n", "sum", static_cast<double>(total()) / kMebibyte);
+  return table + fmt::format("  {:<36}{:>18} bytes\n", "sum", total());
 }
 
 }  // namespace ringtrain

@@ -19,7 +19,8 @@ void add_mesh_options(std::vector<Option>& table) {
       "deterministic", "equal runs give equal bits on a GPU too; attention's gradient is slower");
   mesh.add<&TrainConfig::sp_layout>("sp_layout", "how a sequence is cut over sp; auto is zigzag")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
-  mesh.add<&TrainConfig::timeout_s>("timeout_s", "a peer silent for longer ends the job, seconds");
+  mesh.add<&TrainConfig::timeout_s>("timeout_s",
+                                    "a rank without progress for longer ends the job, seconds");
 }
 
 void add_loop_options(std::vector<Option>& table) {
@@ -63,6 +64,13 @@ void add_logger_options(std::vector<Option>& table) {
   logger.add<&LoggerConfig::experiment_id>("experiment_id",
                                            "folder in output_dir; empty: output_dir itself");
   logger.add<&LoggerConfig::online>("online", "refused: metrics go to metrics.jsonl");
+  OptionSection<> training(table, "", "Logging", kTraining);
+  training.add<&TrainConfig::print_comm>("print_comm",
+                                         "print what a rank sends in a step, by group and kind");
+  training.add<&TrainConfig::trace>(
+      "trace", "write a Chrome trace of one step on all ranks to this file; empty: none");
+  training.add<&TrainConfig::trace_step>("trace_step",
+                                         "steps of the run before the one that is traced");
   OptionSection<> run(table, "", "Logging", kTraining | kVerifying);
   run.add<&TrainConfig::log_all_worker>("log_all_worker", "every rank writes log lines");
 }

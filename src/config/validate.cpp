@@ -58,6 +58,12 @@ void validate_loop(const TrainConfig& config) {
   check_at_least<std::int64_t>("eval_steps", config.eval_steps, 0);
   check_at_least<std::int64_t>("save_model_freq", config.save_model_freq, 0);
   check_at_least<std::int64_t>("save_milestone_freq", config.save_milestone_freq, 0);
+  check_at_least<std::int64_t>("trace_step", config.trace_step, 0);
+  if (!config.trace.empty() && config.trace_step >= config.total_steps) {
+    throw InvalidArgument(
+        fmt::format("trace_step {} is never reached: total_steps is {}, and the first step is 0",
+                    config.trace_step, config.total_steps));
+  }
 }
 
 template <typename Rule>

@@ -68,7 +68,7 @@ class CpuDevice final : public Device {
   }
   std::string uuid() const override { return {}; }
   std::unique_ptr<Stream> make_stream(StreamPriority) override {
-    return std::make_unique<CpuStream>();
+    return std::make_unique<CpuStream>(&communication_wait_s_);
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }
   std::unique_ptr<Event> make_timed_event() override { return make_event(); }
@@ -118,6 +118,7 @@ class CpuDevice final : public Device {
     }
     return info;
   }
+  double communication_wait_s() const override { return communication_wait_s_; }
   double peak_flops() const override { return 0; }
 
  private:
@@ -125,6 +126,8 @@ class CpuDevice final : public Device {
     CpuStream::of(stream).complete();
     if (bytes > 0) std::memcpy(to, from, bytes);
   }
+
+  double communication_wait_s_ = 0;
 };
 
 }  // namespace

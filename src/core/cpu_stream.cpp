@@ -11,8 +11,12 @@ void Completion::complete() {
   // Emptied first: a `finish` that throws, or that completes its own stream, is not run again.
   const auto finish = std::exchange(finish_, nullptr);
   if (!finish) return;
+  const auto begin = Clock::now();
   const auto end = [&] {
     finished_at_ = Clock::now();
+    if (waited_s_ != nullptr) {
+      *waited_s_ += std::chrono::duration<double>(finished_at_ - begin).count();
+    }
     done_.store(true, std::memory_order_release);
   };
   try {
@@ -46,7 +50,7 @@ double CpuEvent::seconds_since(const Event& earlier) const {
 void CpuStream::defer(std::function<void()> finish) {
   // Those that an event of another stream has completed would otherwise pile up.
   while (!pending_.empty() && pending_.front()->done()) pending_.pop_front();
-  pending_.push_back(std::make_shared<Completion>(std::move(finish)));
+  pending_.push_back(std::make_shared<Completion>(std::move(finish), waited_s_));
 }
 
 void CpuStream::complete() {

@@ -43,6 +43,7 @@ class MetaDevice final : public Device {
   void copy_on_device(void*, const void*, std::size_t, Stream&) override {}
 
   MemoryInfo memory() const override { return {0, 0}; }
+  double communication_wait_s() const override { return 0; }
   double peak_flops() const override { return 0; }
 };
 

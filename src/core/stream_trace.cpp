@@ -62,12 +62,14 @@ void StreamTrace::start(Detail detail) {
   } else {
     streams_[0]->record(*first_);
   }
+  host_wait_s_ = -device_.communication_wait_s();
   is_on_ = true;
 }
 
 void StreamTrace::stop() {
   last_ = &next_event();
   streams_[0]->record(*last_);
+  host_wait_s_ += device_.communication_wait_s();
   is_on_ = false;
 }
 
@@ -87,17 +89,22 @@ std::vector<StreamTrace::Timed> StreamTrace::regions() {
 }
 
 double StreamTrace::exposed_share() {
+  const bool on_cpu = device_.type() == DeviceType::kCpu;
+  const double waited = on_cpu ? host_wait_s_ : exposed_seconds(regions());
   synchronise();
-  double waited = 0;
-  double counted_to = 0;  // regions may nest
-  for (const Record& each : records_) {
-    if (each.stream != 0 || each.label.group == nullptr) continue;
-    const double end = each.end->seconds_since(*first_);
-    waited += std::max(0.0, end - std::max(counted_to, each.begin->seconds_since(*first_)));
-    counted_to = std::max(counted_to, end);
-  }
   const double whole = last_->seconds_since(*first_);
   return whole > 0 ? std::min(waited / whole, 1.0) : 0.0;
+}
+
+double exposed_seconds(const std::vector<StreamTrace::Timed>& regions) {
+  double waited = 0;
+  double counted_to = 0;
+  for (const StreamTrace::Timed& each : regions) {
+    if (each.stream != 0 || each.group.empty()) continue;
+    waited += std::max(0.0, each.end_s - std::max(counted_to, each.begin_s));
+    counted_to = std::max(counted_to, each.end_s);
+  }
+  return waited;
 }
 
 }  // namespace ringtrain

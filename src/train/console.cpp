@@ -32,6 +32,9 @@ std::string format_step(const StepReport& report) {
       report.step, report.total_steps, report.loss, report.accuracy, report.learning_rate,
       report.gradient_norm, with_thousands(report.tokens_per_s), report.model_tflops);
   if (report.mfu) line += fmt::format("  MFU {:.1f}%", *report.mfu * 100);
+  if (report.exposed_comm) {
+    line += fmt::format("  exposed comm {:.1f}%", *report.exposed_comm * 100);
+  }
   line += fmt::format("  memory {:.2f} GiB", static_cast<double>(report.memory_bytes) / kGiB);
   if (report.eval_loss) line += fmt::format("  eval_loss {:.4f}", *report.eval_loss);
   if (report.eval_accuracy) line += fmt::format("  eval_accuracy {:.3f}", *report.eval_accuracy);

@@ -1,11 +1,13 @@
 #include "ringtrain/train/trainer.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -26,6 +28,7 @@
 #include "ringtrain/train/runtime.h"
 #include "ringtrain/train/signals.h"
 #include "ringtrain/train/throughput.h"
+#include "ringtrain/train/trace_file.h"
 
 namespace ringtrain {
 namespace {
@@ -70,7 +73,15 @@ class Trainer::Impl {
   void make_run_directory(const std::string& resolved_config);
   void restore_or_initialise();
   void print_banner();
+  void print_wire_bytes();
   void train_step(const LocalBatch& batch);
+  void timed_step(const LocalBatch& batch);
+  bool is_logged() const { return step_ % config_.log_freq == 0; }
+  bool is_traced() const {
+    return !config_.trace.empty() && step_ - first_step_ == config_.trace_step;
+  }
+  void save_trace();
+  double exposed_comm();
   bool ends_accumulation() const { return (step_ + 1) % accumulate() == 0; }
   void record_position(const LocalBatch& batch);
   double gradient_norm();
@@ -102,8 +113,9 @@ class Trainer::Impl {
   std::unique_ptr<BatchFeeder> train_data_;
   std::unique_ptr<BatchFeeder> eval_data_;
 
-  std::int64_t step_ = 0;   // micro-batches done
-  double denominator_ = 0;  // of the micro-batches since the last update
+  std::int64_t step_ = 0;        // micro-batches done
+  std::int64_t first_step_ = 0;  // of this run
+  double denominator_ = 0;       // of the micro-batches since the last update
   bool has_updated_ = false;
   RunPosition position_;  // at the last update
   struct Saved {
@@ -149,6 +161,8 @@ void Trainer::Impl::set_up() {
   const Mesh& mesh = runtime_->mesh();
   watch_runtime(*watchdog_, *runtime_);
   print_banner();
+  if (config_.print_comm) print_wire_bytes();
+  if (!config_.trace.empty()) check_trace_file(world_, config_.trace);
   restore_or_initialise();
 
   train_data_ = start_feeder(world_, "train_dataset", config_.train_dataset, config_,
@@ -197,6 +211,20 @@ void Trainer::Impl::print_banner() {
       runtime_->memory_table()));
 }
 
+void Trainer::Impl::print_wire_bytes() {
+  const WireBytes sent = runtime_->count_wire_bytes(
+      [&](Context& meta) { Engine(meta, config_, {.train = true, .evaluate = false}).rehearse(); });
+  std::map<std::string, std::vector<int>> ranks_of;  // by table: most ranks send the same
+  int rank = 0;
+  for (const std::string& table : world_.all_gather(sent.to_table())) {
+    ranks_of[table].push_back(rank++);
+  }
+  for (const auto& [table, ranks] : ranks_of) {
+    log_.info(fmt::format("sent by rank {} in a step of one micro-batch and an update:\n{}",
+                          fmt::join(ranks, ", "), table));
+  }
+}
+
 void Trainer::Impl::restore_or_initialise() {
   Context& context = runtime_->context();
   const auto warn = [&](const std::string& text) { log_.warning(text); };
@@ -231,6 +259,11 @@ int Trainer::Impl::run() {
   if (config_.save_model_freq > 0 && step_ < config_.total_steps) {
     save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
   }
+  first_step_ = step_;
+  if (!config_.trace.empty() && config_.total_steps - step_ <= config_.trace_step) {
+    log_.warning(fmt::format("no trace: trace_step is {}, and {} steps are left",
+                             config_.trace_step, config_.total_steps - step_));
+  }
   interval_begin_ = Clock::now();
   interval_step_ = step_;
   while (step_ < config_.total_steps) {
@@ -239,8 +272,9 @@ int Trainer::Impl::run() {
     const LocalBatch batch = train_data_->next();
     const double learning_rate = engine_->optimizer().learning_rate();
     watchdog_->progress(step_, "forward and backward");
-    train_step(batch);
-    if (step_ % config_.log_freq == 0) report(batch, learning_rate);
+    timed_step(batch);
+    if (is_traced()) save_trace();
+    if (is_logged()) report(batch, learning_rate);
     if (ends_accumulation()) record_position(batch);
     ++step_;
     save_if_due();
@@ -254,6 +288,36 @@ int Trainer::Impl::run() {
   eval_data_.reset();
   watchdog_->shutdown();
   return static_cast<int>(ExitCode::kOk);
+}
+
+void Trainer::Impl::timed_step(const LocalBatch& batch) {
+  StreamTrace& trace = runtime_->trace();
+  const bool is_timed = is_traced() || (is_logged() && world_.size() > 1);
+  if (is_timed) {
+    trace.start(is_traced() ? StreamTrace::Detail::kAll : StreamTrace::Detail::kExposed);
+  }
+  train_step(batch);
+  if (is_timed) trace.stop();
+}
+
+void Trainer::Impl::save_trace() {
+  watchdog_->take_time(step_, "writing the trace");
+  const auto begin = Clock::now();
+  write_trace(world_, config_.trace, runtime_->trace(),
+              fmt::format("{}: {}", world_.host_name(), runtime_->device().name()));
+  interval_begin_ += Clock::now() - begin;
+  watchdog_->progress(step_, "after the trace");
+  log_.info(fmt::format("trace of step {}: {}", step_, config_.trace));
+}
+
+/// Of the logged step that was timed last, mean of the ranks. Collective.
+double Trainer::Impl::exposed_comm() {
+  double sum = 0;
+  for (const std::string& share :
+       world_.all_gather(fmt::format("{}", runtime_->trace().exposed_share()))) {
+    sum += std::stod(share);
+  }
+  return sum / world_.size();
 }
 
 void Trainer::Impl::train_step(const LocalBatch& batch) {
@@ -316,6 +380,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
       model_flops_per_token(config_.llama, data.at("attended_keys").get<double>());
   line.model_tflops = flops_per_s * 1e-12;
   if (const double peak = runtime_->device().peak_flops(); peak > 0) line.mfu = flops_per_s / peak;
+  if (world_.size() > 1) line.exposed_comm = exposed_comm();
   line.memory_bytes = runtime_->fullest_rank_bytes();
 
   if (evaluates()) {
@@ -337,6 +402,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
     record.add("tokens_per_s", line.tokens_per_s);
     record.add("model_tflops", line.model_tflops);
     if (line.mfu) record.add("mfu", *line.mfu);
+    if (line.exposed_comm) record.add("exposed_comm", *line.exposed_comm);
     record.add("memory_bytes", static_cast<std::int64_t>(line.memory_bytes));
     if (line.eval_loss) record.add("eval_loss", *line.eval_loss);
     if (line.eval_accuracy) record.add("eval_accuracy", *line.eval_accuracy);

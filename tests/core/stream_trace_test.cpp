@@ -55,24 +55,47 @@ TEST_F(StreamTraceTest, TimesRegionsOnTheirStreams) {
   EXPECT_LT(trace_.start_error_s(), 0.01);
 }
 
-TEST_F(StreamTraceTest, ExposedIsWhereTheComputeStreamWaitsForAGroup) {
+TEST_F(StreamTraceTest, TimesOnlyWaitsOfTheComputeStreamWhereAsked) {
   trace_.start(StreamTrace::Detail::kExposed);
   {
     const Region layer(&trace_, compute_, {"forward", "layer 0"});
-    sleep_ms(20);
     const Region hop(&trace_, ring_, {.what = "exchange", .group = "sp"});
-    const Region wait(&trace_, compute_, {.what = "waiting for hop", .group = "sp"});
-    const Region nested(&trace_, compute_, {.what = "all_reduce", .group = "tp"});
-    sleep_ms(60);
+    const Region wait(&trace_, compute_, {.what = "waiting for hop", .index = 1, .group = "sp"});
   }
+  trace_.stop();
+  const auto regions = trace_.regions();
+  ASSERT_EQ(regions.size(), 1u);
+  EXPECT_EQ(regions[0].name, "waiting for hop 1 on group sp");
+}
+
+TEST_F(StreamTraceTest, OnTheCpuTheHostsTimeInCommunicationIsExposed) {
+  const auto compute = device_->make_stream(StreamPriority::kNormal);
+  const auto ring = device_->make_stream(StreamPriority::kNormal);
+  StreamTrace trace(*device_, {compute.get(), ring.get()});
+  CpuStream::of(*ring).defer([] { sleep_ms(20); });
+  ring->synchronise();  // before the step
+  trace.start(StreamTrace::Detail::kExposed);
   sleep_ms(20);
-  trace_.stop();
-  EXPECT_EQ(trace_.regions().size(), 2u);
-  EXPECT_GT(trace_.exposed_share(), 0.2);  // 0.6 on an idle machine
-  EXPECT_LT(trace_.exposed_share(), 0.95);
-  trace_.start(StreamTrace::Detail::kExposed);
-  trace_.stop();
-  EXPECT_EQ(trace_.exposed_share(), 0);
+  CpuStream::of(*ring).defer([] { sleep_ms(60); });
+  ring->synchronise();
+  sleep_ms(20);
+  trace.stop();
+  EXPECT_GT(trace.exposed_share(), 0.2);  // 0.6 on an idle machine
+  EXPECT_LT(trace.exposed_share(), 0.95);
+  trace.start(StreamTrace::Detail::kExposed);
+  trace.stop();
+  EXPECT_EQ(trace.exposed_share(), 0);
+}
+
+TEST(ExposedSeconds, CountRegionsOfGroupsOnTheComputeStreamOnce) {
+  const auto region = [](std::size_t stream, double begin, double end, const char* group) {
+    return StreamTrace::Timed{"", stream, begin, end, group, 0};
+  };
+  EXPECT_EQ(exposed_seconds({}), 0);
+  EXPECT_EQ(
+      exposed_seconds({region(0, 0, 16, ""), region(0, 1, 3, "sp"), region(1, 2, 9, "sp"),
+                       region(0, 4, 8, "param"), region(0, 5, 7, "tp"), region(0, 7, 10, "tp")}),
+      2.0 + 4.0 + 2.0);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ class WireBytes final : public StepObserver {
 
   const std::map<Key, Count>& counts() const { return counts_; }
   std::size_t total() const;
-  /// One row a group and operation, then the sum: "  sp     exchange         12 calls   1.50 MiB".
+  /// One row a group and operation, then the sum: "  sp     exchange     12 calls   1572864 bytes".
   std::string to_table() const;
 
  private:

@@ -156,7 +156,11 @@ struct TrainConfig {
   std::string packing = "none";          ///< none, documents
   std::string loss_reduction = "token";  ///< token, sequence
   std::int64_t loss_chunk_size = 1024;   ///< tokens whose logits exist at a time
-  double timeout_s = 600;                ///< a peer silent for longer ends the job
+  double timeout_s = 600;                ///< a rank without progress for longer ends the job
+  std::string selftest = "short";        ///< at the start of a run of several ranks: short, off
+  bool print_comm = false;               ///< bytes on the wire of a step
+  std::string trace;                     ///< file for the trace of one step; empty: none
+  std::int64_t trace_step = 3;           ///< steps of this run before the one that is traced
 
   ModelConfig llama;  ///< after preset, file, llama.* and update_llama_config
   TokenizerConfig tokenizer;

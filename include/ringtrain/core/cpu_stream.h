@@ -17,7 +17,9 @@ class Completion {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Completion(std::function<void()> finish) : finish_(std::move(finish)) {}
+  /// Adds the seconds that `finish` takes to `waited_s`, if that is not null.
+  explicit Completion(std::function<void()> finish, double* waited_s = nullptr)
+      : finish_(std::move(finish)), waited_s_(waited_s) {}
   /// Runs `finish` at the first call, does nothing later, also if `finish` threw.
   void complete();
   /// True once `finish` has returned or thrown. Callable from any thread.
@@ -27,6 +29,7 @@ class Completion {
 
  private:
   std::function<void()> finish_;
+  double* waited_s_;
   std::atomic<bool> done_{false};
   Clock::time_point finished_at_;
 };
@@ -53,6 +56,9 @@ class CpuEvent final : public Event {
 /// at destruction is abandoned: call `synchronise()` first where peers still answer.
 class CpuStream final : public Stream {
  public:
+  /// Adds the seconds spent completing operations to `waited_s`, which outlives them.
+  explicit CpuStream(double* waited_s = nullptr) : waited_s_(waited_s) {}
+
   /// Adds an operation that the caller has started; `finish` waits for it. It may throw
   /// DeviceError, which reaches whoever completes.
   void defer(std::function<void()> finish);
@@ -70,6 +76,7 @@ class CpuStream final : public Stream {
   static CpuStream& of(Stream& stream);
 
  private:
+  double* waited_s_;
   std::deque<std::shared_ptr<Completion>> pending_;
 };
 

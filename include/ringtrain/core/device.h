@@ -79,6 +79,9 @@ class Device {
     std::size_t total_bytes;
   };
   virtual MemoryInfo memory() const = 0;
+  /// Seconds that the host has spent completing communication, where that is the host's work (CPU);
+  /// streams of other devices wait by themselves: 0.
+  virtual double communication_wait_s() const = 0;
   /// Dense bf16 FLOP/s of the data sheet, the denominator of MFU; 0 where it is not known.
   virtual double peak_flops() const = 0;
 };

@@ -39,8 +39,9 @@ class StreamTrace final : public StepObserver {
 
   /// Regions in the order of their beginning. Waits for the device, as all below.
   std::vector<Timed> regions();
-  /// Share of the time between start and stop that the compute stream spent waiting for, or in,
-  /// communication; in [0, 1].
+  /// Share of the time between start and stop in which the compute stream waited for communication
+  /// or carried it out, in [0, 1]: from events around each wait and collective on a GPU; on the
+  /// CPU, whose streams share the host, the host's time in communication of all streams.
   double exposed_share();
   /// The host's steady clock at the start of a kAll trace, and how wrong it may be.
   using Clock = std::chrono::steady_clock;
@@ -72,6 +73,10 @@ class StreamTrace final : public StepObserver {
   Event* last_ = nullptr;
   Clock::time_point started_at_;
   double start_error_s_ = 0;
+  double host_wait_s_ = 0;
 };
+
+/// Seconds in which the compute stream (0) was in a region of a group; nested ones count once.
+double exposed_seconds(const std::vector<StreamTrace::Timed>& regions);
 
 }  // namespace ringtrain

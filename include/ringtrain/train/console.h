@@ -15,17 +15,19 @@ struct StepReport {
   double loss = 0;
   double accuracy = 0;  ///< in [0, 1]
   double learning_rate = 0;
-  double gradient_norm = 0;      ///< before clipping
-  double tokens_per_s = 0;       ///< of the whole job
-  double model_tflops = 0;       ///< model TFLOP/s of one device (train/flops.h)
-  std::optional<double> mfu;     ///< in [0, 1]; absent where the device's peak is not known
-  std::size_t memory_bytes = 0;  ///< device memory of the fullest rank
+  double gradient_norm = 0;            ///< before clipping
+  double tokens_per_s = 0;             ///< of the whole job
+  double model_tflops = 0;             ///< model TFLOP/s of one device (train/flops.h)
+  std::optional<double> mfu;           ///< in [0, 1]; absent where the device's peak is not known
+  std::optional<double> exposed_comm;  ///< share of the step that waits for communication, mean
+                                       ///< of the ranks, in [0, 1]; absent with a single rank
+  std::size_t memory_bytes = 0;        ///< device memory of the fullest rank
   std::optional<double> eval_loss;
   std::optional<double> eval_accuracy;
 };
 
 /// "step 120/1000  loss 3.2146  accuracy 0.312  lr 1.50e-04  grad_norm 1.234  tokens/s 7,012
-/// TFLOP/s 391.2  MFU 39.6%  memory 26.5 GiB", on one line.
+/// TFLOP/s 391.2  MFU 39.6%  exposed comm 2.1%  memory 26.5 GiB", on one line.
 std::string format_step(const StepReport& report);
 /// "42s", "3m07s", "5h02m", "4d06h".
 std::string format_duration(double seconds);

@@ -210,6 +210,7 @@ class CudaDevice final : public Device {
     RT_CUDA_CHECK(cudaMemGetInfo(&info.free_bytes, &info.total_bytes));
     return info;
   }
+  double communication_wait_s() const override { return 0; }
   double peak_flops() const override { return peak_flops_of(name_); }
 
  private:

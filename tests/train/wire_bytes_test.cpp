@@ -1,0 +1,164 @@
+// What a rank sends in a step, counted on the meta device, against closed formulas.
+#include "ringtrain/comm/wire_bytes.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <ostream>
+#include <string>
+
+#include "ringtrain/train/engine.h"
+#include "support/rank_context.h"
+
+namespace ringtrain {
+namespace {
+
+constexpr std::int64_t kLayers = 5, kHidden = 128, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 32;
+constexpr std::int64_t kFfn = 256, kVocabulary = 512, kBatch = 8, kTokens = 64;
+
+struct WireCase {
+  std::string name;
+  MeshShape mesh;
+  std::string attention_type = "ring_blockwise";
+  std::string dtype = "fp32";
+};
+std::ostream& operator<<(std::ostream& out, const WireCase& c) {
+  return out << c.mesh.to_string() << " " << c.attention_type << " " << c.dtype;
+}
+
+TrainConfig config_of(const WireCase& c) {
+  TrainConfig config;
+  config.dtype = c.dtype;
+  config.train_dataset.json_dataset.batch_size = kBatch;
+  config.train_dataset.json_dataset.seq_length = kTokens;
+  ModelConfig& model = config.llama;
+  model.vocab_size = kVocabulary;
+  model.hidden_size = kHidden;
+  model.intermediate_size = kFfn;
+  model.num_hidden_layers = kLayers;
+  model.num_attention_heads = kHeads;
+  model.num_key_value_heads = kKeyValueHeads;
+  model.attention_type = c.attention_type;
+  model.remat_block = model.remat_attention = model.remat_mlp = "";
+  return config;
+}
+
+using Bytes = std::map<WireBytes::Key, std::int64_t>;
+
+Bytes count(const WireCase& c) {
+  const auto device = make_meta_device();
+  const auto ops = make_meta_backend(0);
+  const auto stream = device->make_stream(StreamPriority::kNormal);
+  WireBytes sent;
+  Mesh mesh = place_only_mesh(c.mesh, {});
+  for (auto* group : {&mesh.ring, &mesh.tp, &mesh.param, &mesh.dp}) {
+    *group = make_observed_communicator(std::move(*group), sent);
+  }
+  Arena arena = Arena::measuring();
+  Context context{*device, *ops, arena, mesh, *stream, *stream, *stream, dtype_from_name(c.dtype),
+                  &sent};
+  Engine(context, config_of(c), {.train = true, .evaluate = false}).rehearse();
+  Bytes bytes;
+  for (const auto& [key, counted] : sent.counts()) {
+    bytes[key] = static_cast<std::int64_t>(counted.bytes);
+  }
+  return bytes;
+}
+
+Bytes formula(const WireCase& c) {
+  const std::int64_t tp = c.mesh.tp, sp = c.mesh.sp, dp = c.mesh.dp, shards = c.mesh.fsdp * sp;
+  const std::int64_t compute = c.dtype == "bf16" ? 2 : 4, fp32 = 4, fp64 = 8;
+  const std::int64_t rows = kBatch / (dp * c.mesh.fsdp) * kTokens / sp;  // tokens of a rank
+
+  // Units as flat buffers: each shard is padded to 128 elements.
+  const auto padded = [&](std::int64_t elements) {
+    return (elements + 128 * shards - 1) / (128 * shards) * (128 * shards);
+  };
+  const std::int64_t embedding = padded(kVocabulary * kHidden / tp);
+  const std::int64_t head = padded(kVocabulary * kHidden / tp + kHidden);
+  const std::int64_t attention = 2 * kHidden * (kHeads + kKeyValueHeads) * kHeadDim;
+  const std::int64_t layer = padded((attention + 3 * kHidden * kFfn) / tp + 2 * kHidden);
+  const std::int64_t num_tensors = 9 * kLayers + 3;
+  const std::int64_t key_value = 2 * rows * kKeyValueHeads / tp * kHeadDim;
+
+  Bytes bytes;
+  if (shards > 1) {
+    // Every unit for the forward pass; for the backward pass all layers but the last two, which
+    // are still there.
+    const std::int64_t gathered = embedding + head + (2 * kLayers - 2) * layer;
+    const std::int64_t reduced = embedding + head + kLayers * layer;
+    bytes[{"param", "all_gather"}] = (shards - 1) * gathered * compute / shards;
+    bytes[{"param", "reduce_scatter"}] = (shards - 1) * reduced * fp32 / shards;
+    bytes[{"param", "all_reduce"}] = 2 * (shards - 1) * num_tensors * fp64 / shards;
+  }
+  if (dp > 1) {
+    bytes[{"dp", "all_reduce"}] =
+        2 * (dp - 1) * (embedding + head + kLayers * layer) / shards * fp32 / dp;
+  }
+  if (tp > 1) {
+    // The embedding, twice a layer and pass, and the gradient of the head's input; then maximum,
+    // sum, target and prediction of each token's logits; then the norm of the gradient.
+    const std::int64_t activations = (2 + 4 * kLayers) * rows * kHidden * compute;
+    bytes[{"tp", "all_reduce"}] =
+        2 * (tp - 1) * (activations + 4 * rows * fp32 + num_tensors * fp64) / tp;
+  }
+  if (sp > 1 && c.attention_type == "ring_blockwise") {
+    bytes[{"sp", "exchange"}] =
+        kLayers * (2 * (sp - 1) * key_value * compute + sp * key_value * fp32);
+  } else if (sp > 1) {
+    bytes[{"sp", "all_gather"}] = kLayers * 2 * (sp - 1) * key_value * compute;
+    bytes[{"sp", "reduce_scatter"}] = kLayers * (sp - 1) * key_value * fp32;
+  }
+  return bytes;
+}
+
+class WireBytesOfAStep : public ::testing::TestWithParam<WireCase> {};
+
+TEST_P(WireBytesOfAStep, FollowTheFormula) {
+  EXPECT_EQ(count(GetParam()), formula(GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Meshes, WireBytesOfAStep,
+    ::testing::Values(WireCase{"one", {}}, WireCase{"fsdp", {1, 4, 1, 1}},
+                      WireCase{"dp", {2, 1, 1, 1}}, WireCase{"tp", {1, 1, 2, 1}},
+                      WireCase{"ring", {1, 1, 1, 4}},
+                      WireCase{"ring_bf16", {1, 1, 1, 4}, "ring_blockwise", "bf16"},
+                      WireCase{"gathered", {1, 1, 1, 4}, "blockwise"},
+                      WireCase{"all", {2, 2, 2, 4}, "ring_blockwise", "bf16"},
+                      WireCase{"all_gathered", {2, 2, 2, 2}, "standard", "bf16"}),
+    [](const auto& each) { return each.param.name; });
+
+TEST(SentBytes, FollowRingAlgorithms) {
+  EXPECT_EQ(sent_bytes("all_gather", 800, 8), 700u);
+  EXPECT_EQ(sent_bytes("reduce_scatter", 800, 8), 700u);
+  EXPECT_EQ(sent_bytes("all_to_all", 800, 8), 700u);
+  EXPECT_EQ(sent_bytes("all_reduce", 800, 8), 1400u);
+  EXPECT_EQ(sent_bytes("all_reduce", 3, 2), 3u);
+  EXPECT_EQ(sent_bytes("all_gather", 3, 2), 2u);  // rounded up
+  EXPECT_EQ(sent_bytes("all_reduce", 800, 1), 0u);
+}
+
+TEST(WireBytes, CountsWhatObservedGroupsSend) {
+  const auto device = make_meta_device();
+  const auto stream = device->make_stream(StreamPriority::kNormal);
+  Arena arena = Arena::measuring();
+  const Tensor tensor = arena.allocate({100}, DType::kFloat32, MemoryKind::kBatch);
+  WireBytes sent;
+  for (int rank = 0; rank < 4; ++rank) {
+    const auto group = make_observed_communicator(make_meta_communicator("tp", rank, 4), sent);
+    group->broadcast(tensor, 2, *stream);  // rank 1 is the last of the ring
+    const Transfer next{tensor, (rank + 1) % 4, tensor, (rank + 3) % 4};
+    const Transfer to_itself{tensor, rank, tensor, rank};
+    group->exchange(std::array{next, to_itself}, *stream);
+  }
+  EXPECT_EQ(sent.counts().at({"tp", "broadcast"}).bytes, 3 * 400u);
+  EXPECT_EQ(sent.counts().at({"tp", "exchange"}).bytes, 4 * 400u);
+  EXPECT_EQ(sent.counts().at({"tp", "exchange"}).calls, 4);
+  EXPECT_EQ(sent.total(), 7 * 400u);
+  EXPECT_NE(sent.to_table().find("tp     broadcast            3 calls"), std::string::npos)
+      << sent.to_table();
+}
+
+}  // namespace
+}  // namespace ringtrain
