@@ -113,8 +113,8 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
 }
 
 void validate_on_mesh(Command command, const TrainConfig& config, int world_size) {
-  const MeshShape shape = parse_mesh(config.mesh_dim, world_size);
-  const MeshSizes mesh{shape.dp, shape.fsdp, shape.tp, shape.sp};
+  const MeshShape shape = mesh_shape_of(config, world_size);
+  const MeshSizes mesh{shape.dp, shape.fsdp, shape.tp, shape.sp, shape.ulysses};
   validate_model_on_mesh(config.llama, mesh);
   for (const auto& [name, dataset] : datasets_of(command, config)) {
     const JsonDatasetConfig& json = dataset->json_dataset;

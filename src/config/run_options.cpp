@@ -17,6 +17,14 @@ void add_mesh_options(std::vector<Option>& table) {
                                             "let ranks share a GPU; slow, for tests");
   mesh.add<&TrainConfig::deterministic>(
       "deterministic", "equal runs give equal bits on a GPU too; attention's gradient is slower");
+  mesh.add<&TrainConfig::sp_type>(
+          "sp_type",
+          "how sp ranks share attention: keys and values travel, heads are exchanged, or heads "
+          "within groups of ulysses_size ranks and keys and values between the groups")
+      .choices = {"ring", "ulysses", "hybrid"};
+  mesh.add<&TrainConfig::ulysses_size>(
+      "ulysses_size",
+      "neighbouring sp ranks that exchange heads, with sp_type=hybrid; 0: not given");
   mesh.add<&TrainConfig::sp_layout>("sp_layout", "how a sequence is cut over sp; auto is zigzag")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
   mesh.add<&TrainConfig::timeout_s>("timeout_s",

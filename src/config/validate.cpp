@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <numeric>
 
 #include "ringtrain/config/suggestion.h"
 #include "ringtrain/core/error.h"
@@ -118,6 +119,17 @@ std::vector<std::int64_t> legal_tp_sizes(const ModelConfig& model) {
   return sizes;
 }
 
+/// Divisors of sp by which the heads of a tp rank can be exchanged.
+std::vector<std::int64_t> legal_ulysses_sizes(std::int64_t heads, std::int64_t kv_heads,
+                                              std::int64_t sp) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = 1; size <= sp; ++size) {
+    const bool fits = heads % size == 0 && (kv_heads % size == 0 || size % kv_heads == 0);
+    if (sp % size == 0 && fits) sizes.push_back(size);
+  }
+  return sizes;
+}
+
 }  // namespace
 
 void validate_model(const ModelConfig& model) {
@@ -223,6 +235,15 @@ void validate_model_on_mesh(const ModelConfig& model, const MeshSizes& mesh) {
         fmt::format("llama.{} {} is not divisible by tp {}; tp can be one of {} (--mesh_dim)", name,
                     size, mesh.tp, fmt::join(legal_tp_sizes(model), ", ")));
   }
+  const std::int64_t heads = model.num_attention_heads / mesh.tp;
+  const std::int64_t kv_heads = model.kv_heads() / mesh.tp;
+  const std::vector<std::int64_t> legal = legal_ulysses_sizes(heads, kv_heads, mesh.sp);
+  if (std::find(legal.begin(), legal.end(), mesh.ulysses) != legal.end()) return;
+  throw InvalidArgument(fmt::format(
+      "{} ranks cannot exchange the {} query heads and {} key/value heads of a tp rank: their "
+      "number must divide the former, and divide the latter or be a multiple of them; with sp {} "
+      "it can be one of {} (--sp_type=hybrid --ulysses_size)",
+      mesh.ulysses, heads, kv_heads, mesh.sp, fmt::join(legal, ", ")));
 }
 
 void validate_batch_on_mesh(std::int64_t batch_size, std::int64_t seq_length,
@@ -234,8 +255,9 @@ void validate_batch_on_mesh(std::int64_t batch_size, std::int64_t seq_length,
         "{} {} is not divisible by dp x fsdp = {} x {} = {}; it is the batch over the whole mesh",
         batches, batch_size, mesh.dp, mesh.fsdp, shards));
   }
-  const bool zigzag = sp_layout == "zigzag" || sp_layout == "auto";
-  const std::int64_t unit = mesh.sp == 1 ? 1 : (zigzag ? 2 * mesh.sp : mesh.sp);
+  const std::int64_t ring = mesh.sp / mesh.ulysses;
+  const bool in_chunks = sp_layout == "zigzag" && ring > 1;
+  const std::int64_t unit = ring * std::lcm(in_chunks ? 2 : 1, mesh.ulysses);
   if (seq_length % unit == 0) return;
   const std::int64_t below = seq_length / unit * unit;
   throw InvalidArgument(fmt::format(

@@ -132,7 +132,8 @@ class BatchFeeder::Impl {
       const MeshCoordinates at =
           mesh_coordinates(static_cast<int>(rank), settings_.shape, settings_.mesh_order);
       parts[rank].kind = Kind::kBatch;
-      parts[rank].batch = cut_batch(batch, settings_.layout, at.dp * settings_.shape.fsdp + at.fsdp,
+      parts[rank].batch = cut_batch(batch, settings_.layouts.at(batch.layout),
+                                    at.dp * settings_.shape.fsdp + at.fsdp,
                                     settings_.shape.num_batch_shards(), at.sp, settings_.cut);
     }
     return parts;

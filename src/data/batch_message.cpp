@@ -77,6 +77,7 @@ std::string encode(const BatchMessage& message) {
     const LocalBatch& batch = message.batch;
     out.number(batch.rows);
     out.number(batch.tokens);
+    out.number(batch.layout);
     out.number(batch.denominator);
     out.sequence(batch.inputs);
     out.sequence(batch.targets);
@@ -101,6 +102,7 @@ BatchMessage decode(const std::string& bytes) {
     LocalBatch& batch = message.batch;
     batch.rows = in.number<std::int64_t>();
     batch.tokens = in.number<std::int64_t>();
+    batch.layout = in.number<std::size_t>();
     batch.denominator = in.number<double>();
     in.sequence(batch.inputs);
     in.sequence(batch.targets);

@@ -47,6 +47,7 @@ LocalBatch cut_batch(const GlobalBatch& batch, const SequenceLayout& layout, int
   LocalBatch local;
   local.rows = batch.batch_size / num_shards;
   local.tokens = static_cast<std::int64_t>(positions.size());
+  local.layout = batch.layout;
   local.state_after = batch.state_after;
   local.metrics = batch.metrics;
   local.denominator = options.loss_reduction == LossReduction::kToken
@@ -57,7 +58,9 @@ LocalBatch cut_batch(const GlobalBatch& batch, const SequenceLayout& layout, int
   local.inputs.reserve(size);
   local.targets.reserve(size);
   local.weights.reserve(size);
-  if (options.documents) local.document_starts.reserve(size);
+  std::vector<std::int32_t> group_positions;
+  if (options.documents) group_positions = layout.group_positions(layout.group_of(sp_rank));
+  local.document_starts.reserve(static_cast<std::size_t>(local.rows) * group_positions.size());
   for (std::int64_t i = 0; i < local.rows; ++i) {
     const auto row = static_cast<std::size_t>((shard * local.rows + i) * batch.seq_length);
     double divisor = 1.0;
@@ -72,7 +75,10 @@ LocalBatch cut_batch(const GlobalBatch& batch, const SequenceLayout& layout, int
       local.inputs.push_back(batch.inputs[at]);
       local.targets.push_back(batch.targets[at]);
       local.weights.push_back(static_cast<float>(batch.loss_masks[at] / divisor));
-      if (options.documents) local.document_starts.push_back(batch.document_starts[at]);
+    }
+    for (const std::int32_t position : group_positions) {
+      local.document_starts.push_back(
+          batch.document_starts[row + static_cast<std::size_t>(position)]);
     }
   }
   return local;

@@ -30,19 +30,19 @@ Tensor upload(Context& context, const std::vector<float>& values) {
 }  // namespace
 
 LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParameters& parameters,
-                       const SequenceLayout& layout, const Options& options)
+                       const std::vector<SequenceLayout>& layouts, const Options& options)
     : context_(context),
       config_(config),
       parameters_(parameters),
-      attention_(context, layout, attention_options(config)),
+      attention_(context, layouts, attention_options(config)),
       vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
                            context.mesh.tp->size())),
       head_(context,
             {vocabulary_, options.loss_chunk_size, static_cast<float>(config.rms_norm_eps)}),
-      rows_(options.batch * layout.local_length()) {
+      rows_(options.batch * layouts.front().local_length()) {
   const std::int64_t tp = context.mesh.shape.tp;
   const LayerShape shape{options.batch,
-                         layout.local_length(),
+                         layouts.front().local_length(),
                          config.hidden_size,
                          config.num_attention_heads / tp,
                          config.kv_heads() / tp,

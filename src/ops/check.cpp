@@ -118,6 +118,13 @@ void check_add(const Tensor& in, const Tensor& inout) {
   }
 }
 
+void check_transpose(const Tensor& in, const Tensor& out) {
+  const Checker check("transpose");
+  check.tensor("in", in, 3, {in.dtype()});
+  check.tensor("out", out, Shape{in.size(1), in.size(0), in.size(2)}, {in.dtype()});
+  check.require(in.raw() != out.raw() || in.num_elements() == 0, "not possible in place");
+}
+
 void check_args(const MatmulArgs& args) {
   const Checker check("matmul");
   check.compute("a", args.a, 2);

@@ -28,11 +28,11 @@ std::string mesh_banner(const std::vector<RankPlace>& places, const MeshShape& s
     throw InvalidArgument(fmt::format("mesh {} needs {} ranks, {} places are known",
                                       shape.to_string(), shape.size(), places.size()));
   }
-  struct TpGroup {
+  struct Group {
     std::vector<int> ranks;
     std::set<std::string> hosts;
   };
-  std::map<std::tuple<int, int, int>, TpGroup> tp_groups;
+  std::map<std::tuple<std::string, int, int, int>, Group> groups;  // that talk in every layer
   std::string text = fmt::format("mesh {} (order {})\n", shape.to_string(), order);
   const auto width = std::to_string(shape.size() - 1).size();
   for (int rank = 0; rank < shape.size(); ++rank) {
@@ -40,16 +40,20 @@ std::string mesh_banner(const std::vector<RankPlace>& places, const MeshShape& s
     const RankPlace& place = places[static_cast<std::size_t>(rank)];
     text += fmt::format("  rank {:>{}}  dp {} fsdp {} tp {} sp {}  {}: {}\n", rank, width, at.dp,
                         at.fsdp, at.tp, at.sp, place.host, place.device);
-    TpGroup& group = tp_groups[{at.dp, at.fsdp, at.sp}];
-    group.ranks.push_back(rank);
-    group.hosts.insert(place.host);
+    const int batch_shard = at.dp * shape.fsdp + at.fsdp;
+    for (Group* group : {&groups[{"tp", batch_shard, at.sp, 0}],
+                         &groups[{"ulysses", batch_shard, at.sp / shape.ulysses, at.tp}]}) {
+      group->ranks.push_back(rank);
+      group->hosts.insert(place.host);
+    }
   }
-  for (const auto& [at, group] : tp_groups) {
+  for (const auto& [key, group] : groups) {
     if (group.hosts.size() == 1) continue;
     text += fmt::format(
-        "warning: the tp group of ranks {} crosses hosts {}: every layer waits for their network; "
-        "choose tp and --mesh_order so that it stays inside one\n",
-        fmt::join(group.ranks, ", "), fmt::join(group.hosts, ", "));
+        "warning: the {0} group of ranks {1} crosses hosts {2}: every layer waits for their "
+        "network; choose {3} and --mesh_order so that it stays inside one\n",
+        std::get<0>(key), fmt::join(group.ranks, ", "), fmt::join(group.hosts, ", "),
+        std::get<0>(key) == "tp" ? "tp" : "ulysses_size");
   }
   return text;
 }

@@ -1,6 +1,7 @@
 #include "ringtrain/parallel/mesh.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <charconv>
 #include <cstddef>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ringtrain/config/train_config.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -102,7 +104,9 @@ std::array<int, kNumAxes> sizes_of(const MeshShape& shape) {
 }  // namespace
 
 std::string MeshShape::to_string() const {
-  return fmt::format("dp={},fsdp={},tp={},sp={}", dp, fsdp, tp, sp);
+  std::string text = fmt::format("dp={},fsdp={},tp={},sp={}", dp, fsdp, tp, sp);
+  if (ulysses > 1) text += fmt::format(",ulysses={}", ulysses);
+  return text;
 }
 
 MeshShape parse_mesh(std::string_view text, int world_size) {
@@ -136,7 +140,36 @@ MeshShape parse_mesh(std::string_view text, int world_size) {
     throw InvalidArgument(
         fmt::format("mesh_dim {} needs {}, the world has {}", text, ranks(product), world_size));
   }
-  return {sizes[kDp], sizes[kFsdp], sizes[kTp], sizes[kSp]};
+  return {.dp = sizes[kDp], .fsdp = sizes[kFsdp], .tp = sizes[kTp], .sp = sizes[kSp]};
+}
+
+int parse_ulysses(std::string_view sp_type, std::int64_t ulysses_size, int sp) {
+  if (sp_type != "ring" && sp_type != "ulysses" && sp_type != "hybrid") {
+    throw InvalidArgument(
+        fmt::format("--sp_type={} is unknown; expected ring, ulysses or hybrid", sp_type));
+  }
+  if (sp_type == "hybrid") {
+    if (ulysses_size > 0 && sp % ulysses_size == 0) return static_cast<int>(ulysses_size);
+    std::vector<int> divisors;
+    for (int size = 1; size <= sp; ++size) {
+      if (sp % size == 0) divisors.push_back(size);
+    }
+    throw InvalidArgument(
+        fmt::format("--sp_type=hybrid needs --ulysses_size, a divisor of sp {}: one of {}; got {}",
+                    sp, fmt::join(divisors, ", "), ulysses_size));
+  }
+  const int implied = sp_type == "ring" ? 1 : sp;
+  if (ulysses_size == 0 || ulysses_size == implied) return implied;
+  throw InvalidArgument(
+      fmt::format("--ulysses_size={} contradicts --sp_type={}, which means {} on an sp axis of {}; "
+                  "give --sp_type=hybrid",
+                  ulysses_size, sp_type, implied, sp));
+}
+
+MeshShape mesh_shape_of(const TrainConfig& config, int world_size) {
+  MeshShape shape = parse_mesh(config.mesh_dim, world_size);
+  shape.ulysses = parse_ulysses(config.sp_type, config.ulysses_size, shape.sp);
+  return shape;
 }
 
 MeshCoordinates mesh_coordinates(int rank, const MeshShape& shape, std::string_view order) {
@@ -171,7 +204,12 @@ Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape,
     if (size == 1) return make_one_rank_communicator(device)->split(name, 0, 0);
     return world.split(name, color, place);
   };
-  mesh.ring = group("sp", (at.dp * shape.fsdp + at.fsdp) * shape.tp + at.tp, at.sp, shape.sp);
+  const int ring_rank = at.sp / shape.ulysses;
+  const int ulysses_rank = at.sp % shape.ulysses;
+  const int sp_group = (at.dp * shape.fsdp + at.fsdp) * shape.tp + at.tp;
+  mesh.ring = group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size());
+  mesh.ulysses =
+      group("ulysses", sp_group * shape.ring_size() + ring_rank, ulysses_rank, shape.ulysses);
   mesh.tp = group("tp", (at.dp * shape.fsdp + at.fsdp) * shape.sp + at.sp, at.tp, shape.tp);
   mesh.param = group("param", at.dp * shape.tp + at.tp, at.fsdp * shape.sp + at.sp,
                      shape.num_param_shards());

@@ -2,12 +2,18 @@
 
 #include <array>
 #include <cmath>
+#include <utility>
 
 namespace ringtrain {
 namespace {
 
 float softmax_scale(const Tensor& query) {
   return 1.0f / std::sqrt(static_cast<float>(query.size(-1)));
+}
+
+/// [B, N, T] beside a query [B, T, N, H].
+Shape lse_shape(const Tensor& query) {
+  return {query.size(0), query.size(2), query.size(1)};
 }
 
 }  // namespace
@@ -18,29 +24,40 @@ struct SequenceAttention::Fold {
   int done = 0;    // visible steps so far
 };
 
-SequenceAttention::SequenceAttention(Context& context, const SequenceLayout& layout,
+SequenceAttention::SequenceAttention(Context& context, const std::vector<SequenceLayout>& layouts,
                                      const SequenceAttentionOptions& options)
     : context_(context),
       options_(options),
+      exchange_(context),
       computed_(context.device.make_event()),
       arrived_(context.device.make_event()),
       returned_(context.device.make_event()) {
-  positions_ = context.arena.allocate({num_ranks(), layout.local_length()}, DType::kInt32,
-                                      MemoryKind::kBatch);
-  for (int r = 0; r < num_ranks(); ++r) {
-    const std::vector<std::int32_t> positions = layout.positions(r);
-    const Tensor row = positions_[r];
-    context.device.copy_to_device(row.raw(), positions.data(), row.bytes(), context.compute);
-    context.compute.synchronise();  // `positions` dies here
-    segments_.push_back(layout.causal_segments(rank(), r));
-    num_visible_ += is_visible(r) ? 1 : 0;
+  for (const SequenceLayout& layout : layouts) {
+    Cut cut;
+    cut.positions = context.arena.allocate({num_ranks(), layout.group_length()}, DType::kInt32,
+                                           MemoryKind::kBatch);
+    for (int r = 0; r < num_ranks(); ++r) {
+      const std::vector<std::int32_t> positions = layout.group_positions(r);
+      const Tensor row = cut.positions[r];
+      context.device.copy_to_device(row.raw(), positions.data(), row.bytes(), context.compute);
+      context.compute.synchronise();  // `positions` dies here
+      cut.segments.push_back(layout.causal_segments(rank(), r));
+      cut.num_visible += cut.segments.back().empty() ? 0 : 1;
+    }
+    cuts_.push_back(std::move(cut));
   }
 }
 
+Tensor SequenceAttention::positions() const {
+  const Tensor group = cut().positions[rank()];
+  const std::int64_t tokens = group.size(0) / exchange_.size();
+  return group.slice(context_.mesh.ulysses->rank() * tokens, tokens);
+}
+
 AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank) const {
-  const std::vector<AttentionSegment>& segments = segments_[static_cast<std::size_t>(key_rank)];
-  AttentionMask mask{.query_positions = positions_[rank()],
-                     .key_positions = positions_[key_rank],
+  const auto& segments = cut().segments[static_cast<std::size_t>(key_rank)];
+  AttentionMask mask{.query_positions = cut().positions[rank()],
+                     .key_positions = cut().positions[key_rank],
                      .lowest_visible = lowest_visible,
                      .causal = true,
                      .segment = {}};
@@ -49,9 +66,40 @@ AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank) const
 }
 
 void SequenceAttention::forward(const Forward& args) {
+  if (exchange_.size() == 1) return attend(args);
+  const Arena::Scope scope(context_.arena);
+  Forward group = args;
+  group.query = exchange_.to_heads(args.query);
+  group.key_value = exchange_.to_heads(args.key_value);
+  group.out = context_.arena.allocate(group.query.shape(), args.out.dtype(), MemoryKind::kRing);
+  group.lse = args.lse.reshape(lse_shape(group.query));
+  attend(group);
+  exchange_.to_tokens(group.out, args.out);
+}
+
+void SequenceAttention::backward(const Backward& args) {
+  const Arena::Scope scope(context_.arena);
+  const Tensor delta =
+      context_.arena.allocate(args.lse.shape(), DType::kFloat32, MemoryKind::kWorkspace);
+  context_.ops.attention_delta({args.out, args.dout, delta}, context_.compute);
+  if (exchange_.size() == 1) return attend_backward(args, delta);
+  Backward group = args;
+  group.query = exchange_.to_heads(args.query);
+  group.key_value = exchange_.to_heads(args.key_value);
+  group.lse = args.lse.reshape(lse_shape(group.query));
+  group.dout = exchange_.to_heads(args.dout);
+  group.dquery = context_.arena.allocate(group.query.shape(), DType::kFloat32, MemoryKind::kRing);
+  group.dkey_value =
+      context_.arena.allocate(group.key_value.shape(), DType::kFloat32, MemoryKind::kRing);
+  attend_backward(group, exchange_.rows_to_heads(delta));
+  exchange_.to_tokens(group.dquery, args.dquery);
+  exchange_.to_tokens(group.dkey_value, args.dkey_value);
+}
+
+void SequenceAttention::attend(const Forward& args) {
   const Arena::Scope scope(context_.arena);
   Fold fold;
-  if (num_visible_ > 1) {
+  if (cut().num_visible > 1) {
     fold.partial = context_.arena.allocate(args.query.shape(), DType::kFloat32, MemoryKind::kRing);
   }
   if (rotates()) {
@@ -61,11 +109,8 @@ void SequenceAttention::forward(const Forward& args) {
   }
 }
 
-void SequenceAttention::backward(const Backward& args) {
+void SequenceAttention::attend_backward(const Backward& args, Tensor delta) {
   const Arena::Scope scope(context_.arena);
-  const Tensor delta =
-      context_.arena.allocate(args.lse.shape(), DType::kFloat32, MemoryKind::kWorkspace);
-  context_.ops.attention_delta({args.out, args.dout, delta}, context_.compute);
   context_.ops.fill(args.dquery, 0, context_.compute);
   if (rotates()) {
     ring_backward(args, delta);
@@ -86,7 +131,7 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
                             mask(args.lowest_visible, key_rank),
                             softmax_scale(args.query)};
   step.first = fold.done == 0;
-  step.last = ++fold.done == num_visible_;
+  step.last = ++fold.done == cut().num_visible;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
   const Region region(context_.observer, context_.compute, {"attention forward"});

@@ -9,8 +9,6 @@
 namespace ringtrain {
 namespace {
 
-constexpr std::size_t kTensorsPerBatch = 4;
-
 std::int64_t rows_of_rank(std::int64_t batch_size, const MeshShape& mesh) {
   if (batch_size % mesh.num_batch_shards() != 0) {
     throw InvalidArgument(fmt::format(
@@ -26,9 +24,10 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedPar
                          std::int64_t batch_size, std::int64_t seq_length)
     : context_(context),
       batch_rows_(rows_of_rank(batch_size, context.mesh.shape)),
-      layout_(SequenceLayout::parse(config.sp_layout), seq_length, context.mesh.shape.sp),
-      model_(context, config.llama, parameters, layout_, {batch_rows_, config.loss_chunk_size}) {
-  const std::int64_t rows = batch_rows_ * layout_.local_length();
+      layouts_(sequence_layouts(config.sp_layout, config.packing == "documents", seq_length,
+                                context.mesh.shape.sp, context.mesh.shape.ulysses)),
+      model_(context, config.llama, parameters, layouts_, {batch_rows_, config.loss_chunk_size}) {
+  const std::int64_t rows = batch_rows_ * layouts_.front().local_length();
   const auto allocate = [&](Shape shape, DType dtype) {
     return context.arena.allocate(shape, dtype, MemoryKind::kBatch);
   };
@@ -36,20 +35,21 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedPar
   batch_.targets = allocate({rows}, DType::kInt32);
   batch_.weights = allocate({rows}, DType::kFloat32);
   if (config.packing == "documents") {
-    batch_.lowest_visible = allocate({batch_rows_, layout_.local_length()}, DType::kInt32);
+    batch_.lowest_visible = allocate({batch_rows_, layouts_.front().group_length()}, DType::kInt32);
   }
+  std::size_t bytes = batch_.tokens.bytes() + batch_.targets.bytes() + batch_.weights.bytes();
+  if (batch_.lowest_visible) bytes += batch_.lowest_visible.bytes();
   for (Staging& staging : staging_) {
-    staging.memory =
-        std::make_unique<HostMemory>(context.device, batch_.tokens.bytes() * kTensorsPerBatch);
+    staging.memory = std::make_unique<HostMemory>(context.device, bytes);
     staging.copied = context.device.make_event();
   }
 }
 
 void ModelRunner::load(const LocalBatch& batch) {
-  if (batch.rows != batch_rows_ || batch.tokens != layout_.local_length()) {
+  if (batch.rows != batch_rows_ || batch.tokens != layouts_.front().local_length()) {
     throw InvalidArgument(fmt::format("a batch of [{}, {}] tokens for a model of [{}, {}]",
                                       batch.rows, batch.tokens, batch_rows_,
-                                      layout_.local_length()));
+                                      layouts_.front().local_length()));
   }
   Staging& staging = staging_[next_staging_];
   next_staging_ = (next_staging_ + 1) % staging_.size();
@@ -65,6 +65,7 @@ void ModelRunner::load(const LocalBatch& batch) {
   copy(batch_.weights, batch.weights);
   if (batch_.lowest_visible) copy(batch_.lowest_visible, batch.document_starts);
   context_.compute.record(*staging.copied);
+  model_.use_layout(batch.layout);
 }
 
 }  // namespace ringtrain

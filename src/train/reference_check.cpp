@@ -156,8 +156,9 @@ void ReferenceCheck::Impl::set_up() {
     engine.emplace(context, config_, jobs);
     const Shape& table = engine->table().units()[0].segments[0].local_shape;
     const ModelRunner& runner = engine->evaluator();
-    return context.arena.allocate({runner.batch_rows() * runner.layout().local_length(), table[0]},
-                                  context.compute_dtype, MemoryKind::kWorkspace);
+    return context.arena.allocate(
+        {runner.batch_rows() * runner.layouts().front().local_length(), table[0]},
+        context.compute_dtype, MemoryKind::kWorkspace);
   };
   runtime_->allocate([&](Context& meta) {
     std::optional<Engine> engine;
@@ -172,7 +173,7 @@ void ReferenceCheck::Impl::set_up() {
                      engine_->parameters().masters());
   engine_->parameters().refresh_compute_weights();
   const Mesh& mesh = runtime_->mesh();
-  local_ = cut_batch(batch_, engine_->trainer().layout(), mesh.batch_shard(),
+  local_ = cut_batch(batch_, engine_->trainer().layouts().front(), mesh.batch_shard(),
                      mesh.shape.num_batch_shards(), mesh.coordinates.sp,
                      {LossReduction::kSequence, false});
 }
@@ -195,7 +196,7 @@ void ReferenceCheck::Impl::compare_logits() {
                               entry.shape.to_string(), table.shape[0]));
   }
   const std::vector<std::int32_t> positions =
-      engine_->trainer().layout().positions(mesh.coordinates.sp);
+      engine_->trainer().layouts().front().positions(mesh.coordinates.sp);
   ShardCopy copy(runtime_->device(), runtime_->context().compute);
   const std::vector<float> actual = copy.download(logits_, 0, logits_.num_elements());
   std::vector<float> expected(static_cast<std::size_t>(table.shape[0]));

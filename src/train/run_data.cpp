@@ -74,8 +74,8 @@ std::unique_ptr<BatchFeeder> start_feeder(World& world, const std::string& name,
   return std::make_unique<BatchFeeder>(
       world, open,
       FeederSettings{mesh, config.mesh_order,
-                     SequenceLayout(SequenceLayout::parse(config.sp_layout),
-                                    dataset.json_dataset.seq_length, mesh.sp),
+                     sequence_layouts(config.sp_layout, documents, dataset.json_dataset.seq_length,
+                                      mesh.sp, mesh.ulysses),
                      CutOptions{parse_loss_reduction(config.loss_reduction), documents},
                      config.llama.vocab_size});
 }

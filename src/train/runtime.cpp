@@ -18,6 +18,7 @@ Mesh make_meta_mesh(const Mesh& mesh) {
     return make_meta_communicator(group.name(), group.rank(), group.size());
   };
   meta.ring = same(*mesh.ring);
+  meta.ulysses = same(*mesh.ulysses);
   meta.tp = same(*mesh.tp);
   meta.param = same(*mesh.param);
   meta.dp = same(*mesh.dp);
@@ -38,7 +39,7 @@ std::string format_table(const Arena& arena) {
 }
 
 Mesh observed(Mesh mesh, StepObserver& observer) {
-  for (auto* group : {&mesh.ring, &mesh.tp, &mesh.param, &mesh.dp}) {
+  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
     *group = make_observed_communicator(std::move(*group), observer);
   }
   return mesh;
@@ -79,9 +80,9 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       params_(device_->make_stream(StreamPriority::kHigh)),
       marks_(*device_, {compute_.get(), ring_.get(), params_.get()}),
       trace_(*device_, {compute_.get(), ring_.get(), params_.get()}),
-      mesh_(observed(make_mesh(*all_ranks_, *device_, parse_mesh(config.mesh_dim, world.size()),
-                               config.mesh_order),
-                     observers_)),
+      mesh_(observed(
+          make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()), config.mesh_order),
+          observers_)),
       ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
                                                 : make_cpu_backend()),
       compute_dtype_(dtype_from_name(config.dtype)) {
@@ -138,7 +139,8 @@ WireBytes Runtime::count_wire_bytes(const Rehearsal& rehearsal) {
 void watch_runtime(Watchdog& watchdog, Runtime& runtime) {
   watchdog.watch(runtime.marks());
   const Mesh& mesh = runtime.mesh();
-  for (Communicator* group : {mesh.ring.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
+  for (Communicator* group :
+       {mesh.ring.get(), mesh.ulysses.get(), mesh.tp.get(), mesh.param.get(), mesh.dp.get()}) {
     watchdog.watch(*group);
   }
 }

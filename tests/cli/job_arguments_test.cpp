@@ -202,7 +202,11 @@ TEST(JobArguments, TheMeshMustFitTheModelAndTheBatch) {
             "it is the batch over the whole mesh");
   EXPECT_NE(refused({"--mesh_dim=1,1,3,1"}, 3).find("is not divisible by tp 3; tp can be one of"),
             std::string::npos);
-  EXPECT_NE(refused({"--mesh_dim=1,1,1,3"}, 3).find("is not a multiple of 6, which"),
+  EXPECT_NE(refused({"--mesh_dim=1,1,1,3"}, 3).find("is not a multiple of 3, which"),
+            std::string::npos);
+  EXPECT_NE(refused({"--mesh_dim=1,1,1,8", "--sp_type=hybrid"}, 8).find("needs --ulysses_size"),
+            std::string::npos);
+  EXPECT_NE(refused({"--mesh_dim=1,1,1,64", "--sp_type=ulysses"}, 64).find("64 ranks cannot"),
             std::string::npos);
   EXPECT_NE(refused({"--mesh_dim=1,1,1,3"}, 4).find("mesh_dim 1,1,1,3 needs"), std::string::npos);
 }

@@ -136,6 +136,24 @@ TEST(Validate, ModelOnTheMesh) {
             "(--mesh_dim)");
 }
 
+TEST(Validate, HeadsInUlyssesGroups) {
+  ModelConfig model;
+  model.num_attention_heads = 32;
+  model.num_key_value_heads = 4;
+  const auto refusal = [&](const MeshSizes& mesh) {
+    return error_text([&] { validate_model_on_mesh(model, mesh); });
+  };
+  for (const std::int64_t ulysses : {1, 2, 4, 8, 16}) {
+    EXPECT_EQ(refusal({1, 1, 1, 48, ulysses}), "no error") << ulysses;
+  }
+  EXPECT_EQ(refusal({1, 1, 2, 12, 3}),
+            "3 ranks cannot exchange the 16 query heads and 2 key/value heads of a tp rank: their "
+            "number must divide the former, and divide the latter or be a multiple of them; with "
+            "sp 12 it can be one of 1, 2, 4 (--sp_type=hybrid --ulysses_size)");
+  model.num_key_value_heads = 16;  // 32 heads, 12 ranks: neither divides the other
+  EXPECT_NE(refusal({1, 1, 1, 12, 12}), "no error");
+}
+
 TEST(Validate, BatchOnTheMesh) {
   const auto batch_refusal = [](std::int64_t batch, std::int64_t length, const std::string& layout,
                                 const MeshSizes& mesh) {
@@ -148,9 +166,15 @@ TEST(Validate, BatchOnTheMesh) {
             "batch_size 6 is not divisible by dp x fsdp = 2 x 2 = 4; it is the batch over the "
             "whole mesh");
   EXPECT_EQ(batch_refusal(1, 1004, "striped", {1, 1, 1, 4}), "no error");
-  EXPECT_EQ(batch_refusal(1, 1004, "auto", {1, 1, 1, 4}),
-            "seq_length 1004 is not a multiple of 8, which --sp_layout=auto needs with sp 4; the "
+  EXPECT_EQ(batch_refusal(1, 1004, "auto", {1, 1, 1, 4}), "no error");  // striped
+  EXPECT_EQ(batch_refusal(1, 1002, "auto", {1, 1, 1, 4}),
+            "seq_length 1002 is not a multiple of 4, which --sp_layout=auto needs with sp 4; the "
+            "nearest are 1000 and 1004");
+  EXPECT_EQ(batch_refusal(1, 1004, "zigzag", {1, 1, 1, 4}),
+            "seq_length 1004 is not a multiple of 8, which --sp_layout=zigzag needs with sp 4; the "
             "nearest are 1000 and 1008");
+  EXPECT_EQ(batch_refusal(1, 1004, "zigzag", {1, 1, 1, 4, 2}), "no error");  // a ring of 2
+  EXPECT_EQ(batch_refusal(1, 1004, "zigzag", {1, 1, 1, 4, 4}), "no error");  // no ring
   EXPECT_EQ(batch_refusal(1, 3, "contiguous", {1, 1, 1, 4}),
             "seq_length 3 is not a multiple of 4, which --sp_layout=contiguous needs with sp 4; "
             "the nearest are 4");

@@ -22,7 +22,7 @@ std::vector<MeshShape> shapes_of(int size) {
 
 FeederSettings settings_of(const MeshShape& shape, std::int64_t seq_length) {
   return {.shape = shape,
-          .layout = SequenceLayout(LayoutKind::kZigzag, seq_length, shape.sp),
+          .layouts = {SequenceLayout(LayoutKind::kZigzag, seq_length, shape.sp)},
           .cut = {.loss_reduction = LossReduction::kToken, .documents = true}};
 }
 
@@ -36,7 +36,8 @@ BatchFeeder::Open numbered(std::int64_t rows, std::int64_t seq_length, std::int6
 LocalBatch expected_batch(std::int64_t number, std::int64_t rows, const FeederSettings& settings) {
   const MeshCoordinates at =
       mesh_coordinates(test_world().rank(), settings.shape, settings.mesh_order);
-  return cut_batch(numbered_batch(number, rows, settings.layout.seq_length()), settings.layout,
+  const SequenceLayout& layout = settings.layouts.front();
+  return cut_batch(numbered_batch(number, rows, layout.seq_length()), layout,
                    at.dp * settings.shape.fsdp + at.fsdp, settings.shape.num_batch_shards(), at.sp,
                    settings.cut);
 }

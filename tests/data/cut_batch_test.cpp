@@ -67,6 +67,24 @@ INSTANTIATE_TEST_SUITE_P(Layouts, CutBatchTest,
                                            CutCase{"zigzag_rows", LayoutKind::kZigzag, 4, 2}),
                          [](const auto& tested) { return tested.param.name; });
 
+// Attention sees the tokens of the whole ulysses group, so it gets their documents.
+TEST(CutBatch, DocumentsAreThoseOfTheUlyssesGroup) {
+  const GlobalBatch batch = numbered_batch(1, 4, 48);
+  const SequenceLayout layout(LayoutKind::kZigzag, 48, 4, /*ulysses_size=*/2);
+  for (int sp = 0; sp < 4; ++sp) {
+    const LocalBatch local = cut_batch(batch, layout, /*shard=*/1, 2, sp, {.documents = true});
+    const auto positions = layout.group_positions(sp / 2);
+    std::vector<std::int32_t> expected;
+    for (const std::size_t row : {2, 3}) {
+      for (const std::int32_t position : positions) {
+        expected.push_back(batch.document_starts[row * 48 + static_cast<std::size_t>(position)]);
+      }
+    }
+    EXPECT_EQ(local.inputs.size(), 2u * 12);
+    EXPECT_EQ(local.document_starts, expected);
+  }
+}
+
 TEST(CutBatch, SequenceReductionWeighsRowsEqually) {
   const GlobalBatch batch = numbered_batch(0, 4, 48);
   const SequenceLayout layout(LayoutKind::kZigzag, 48, 2);

@@ -24,6 +24,20 @@ TEST(MeshBanner, WarnsWhereTpCrossesHosts) {
   EXPECT_NE(text.find("warning: the tp group of ranks 1, 3 crosses hosts a, b"), std::string::npos);
 }
 
+TEST(MeshBanner, WarnsWhereAUlyssesGroupCrossesHosts) {
+  const std::vector<RankPlace> places{{"a", "cpu"}, {"a", "cpu"}, {"b", "cpu"}, {"b", "cpu"}};
+  MeshShape shape{1, 1, 1, 4};
+  shape.ulysses = 2;
+  const std::string inside = mesh_banner(places, shape, "tp,sp,fsdp,dp");
+  EXPECT_NE(inside.find("sp=4,ulysses=2"), std::string::npos) << inside;
+  EXPECT_EQ(inside.find("warning"), std::string::npos) << inside;
+  shape.ulysses = 4;
+  const std::string across = mesh_banner(places, shape, "tp,sp,fsdp,dp");
+  EXPECT_NE(across.find("warning: the ulysses group of ranks 0, 1, 2, 3 crosses hosts a, b"),
+            std::string::npos)
+      << across;
+}
+
 TEST(MeshBanner, NeedsAPlaceForEveryRank) {
   EXPECT_THROW(mesh_banner({{"a", "cpu"}}, {1, 1, 1, 2}, "tp,sp,fsdp,dp"), InvalidArgument);
 }

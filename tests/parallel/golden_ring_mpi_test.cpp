@@ -1,5 +1,6 @@
 // Ring and gathered attention against the original's ring attention (tests/golden/ring): the
-// answer does not depend on the number of ranks, the layout, the transport or the chunk sizes.
+// answer does not depend on the number of ranks, the ulysses size, the layout, the transport or the
+// chunk sizes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -80,10 +81,11 @@ class GoldenRing : public ::testing::TestWithParam<DeviceType> {
                      const SequenceAttentionOptions& options) {
     const Arena::Scope scope(context.arena);
     const Sequence q(file, "q");
-    const SequenceLayout layout(kind, q.shape()[1], context.mesh.shape.sp);
+    const MeshShape& mesh = context.mesh.shape;
+    const SequenceLayout layout(kind, q.shape()[1], mesh.sp, mesh.ulysses);
     const auto positions = layout.positions(context.mesh.coordinates.sp);
     const auto part = [&](const char* name) { return Sequence(file, name).rows(positions); };
-    SequenceAttention attention(context, layout, options);
+    SequenceAttention attention(context, {layout}, options);
 
     const Tensor query = upload(context, part("q"));
     const HostTensor key = part("k");
@@ -108,16 +110,9 @@ class GoldenRing : public ::testing::TestWithParam<DeviceType> {
     EXPECT_LE(relative_l2(download(context, dkey_value[0]), part("dk")), kTolerance);
     EXPECT_LE(relative_l2(download(context, dkey_value[1]), part("dv")), kTolerance);
   }
-};
 
-TEST_P(GoldenRing, EqualsTheOriginal) {
-  const auto cases = golden_cases("ring", ".safetensors");
-  ASSERT_FALSE(cases.empty()) << "no cases in " << golden_directory() / "ring";
-  World& world = test_world();
-  TestContext context(world, "1,1,1,-1", GetParam(), DType::kFloat32, kArenaBytes);
-  for (const auto& path : cases) {
-    if (world.rank() == 0) std::printf("[ case     ] %s\n", path.filename().c_str());
-    const SafetensorsReader file(path.string() + ".safetensors");
+  void expect_golden_all_ways(Context& context, const SafetensorsReader& file,
+                              const std::string& name) {
     for (const LayoutKind layout :
          {LayoutKind::kContiguous, LayoutKind::kStriped, LayoutKind::kZigzag}) {
       for (const KeyValueTransport transport :
@@ -125,12 +120,27 @@ TEST_P(GoldenRing, EqualsTheOriginal) {
         for (const auto& [query_chunk, key_chunk] :
              {std::pair<std::int64_t, std::int64_t>{0, 0}, {8, 8}, {13, 5}}) {
           SCOPED_TRACE(::testing::Message()
-                       << path.filename() << " layout " << static_cast<int>(layout) << " transport "
-                       << static_cast<int>(transport) << " chunks " << query_chunk << ", "
-                       << key_chunk);
-          expect_golden(*context, file, layout, {transport, query_chunk, key_chunk});
+                       << name << " ulysses " << context.mesh.shape.ulysses << " layout "
+                       << name_of(layout) << " transport " << static_cast<int>(transport)
+                       << " chunks " << query_chunk << ", " << key_chunk);
+          expect_golden(context, file, layout, {transport, query_chunk, key_chunk});
         }
       }
+    }
+  }
+};
+
+TEST_P(GoldenRing, EqualsTheOriginal) {
+  const auto cases = golden_cases("ring", ".safetensors");
+  ASSERT_FALSE(cases.empty()) << "no cases in " << golden_directory() / "ring";
+  World& world = test_world();
+  for (int ulysses = 1; ulysses <= world.size(); ulysses *= 2) {
+    TestContext context(world, "1,1,1,-1", GetParam(), DType::kFloat32, kArenaBytes, ulysses);
+    for (const auto& path : cases) {
+      if (world.rank() == 0) std::printf("[ case     ] %s\n", path.filename().c_str());
+      const SafetensorsReader file(path.string() + ".safetensors");
+      if (file.entry("q").shape[2] % ulysses != 0) continue;
+      expect_golden_all_ways(*context, file, path.filename().string());
     }
   }
 }

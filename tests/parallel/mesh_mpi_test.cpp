@@ -89,6 +89,30 @@ INSTANTIATE_TEST_SUITE_P(Orders, MakeMeshTest,
                                             ::testing::Values("tp,sp,fsdp,dp", "dp,fsdp,sp,tp")),
                          name_of_case);
 
+TEST_P(MakeMeshTest, UlyssesGroupsAreNeighboursOnTheSpAxis) {
+  const std::string& order = std::get<1>(GetParam());
+  for (MeshShape shape : shapes_of(test_world().size())) {
+    for (shape.ulysses = 1; shape.ulysses <= shape.sp; ++shape.ulysses) {
+      if (shape.sp % shape.ulysses != 0) continue;
+      SCOPED_TRACE(shape.to_string());
+      const Mesh mesh = make_mesh(group().world(), group().device(), shape, order);
+      const MeshCoordinates at = mesh.coordinates;
+      std::vector<double> ring(static_cast<std::size_t>(shape.ring_size()));
+      std::vector<double> ulysses(static_cast<std::size_t>(shape.ulysses));
+      for (int rank = 0; rank < shape.size(); ++rank) {
+        const auto other = mesh_coordinates(rank, shape, order);
+        if (other.dp != at.dp || other.fsdp != at.fsdp || other.tp != at.tp) continue;
+        const int outer = other.sp / shape.ulysses, inner = other.sp % shape.ulysses;
+        if (inner == at.sp % shape.ulysses) ring[static_cast<std::size_t>(outer)] = rank;
+        if (outer == at.sp / shape.ulysses) ulysses[static_cast<std::size_t>(inner)] = rank;
+      }
+      EXPECT_EQ(members(group(), *mesh.ring), ring);
+      EXPECT_EQ(members(group(), *mesh.ulysses), ulysses);
+      EXPECT_EQ(mesh.ulysses->name(), "ulysses");
+    }
+  }
+}
+
 TEST(MakeMesh, RefusesAShapeOfAnotherSize) {
   TestGroup& group = TestGroup::shared(DeviceType::kCpu);
   const MeshShape shape{1, 1, 1, test_world().size() + 1};

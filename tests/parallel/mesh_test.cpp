@@ -53,6 +53,38 @@ TEST(ParseMesh, RefusesWhatIsNoMesh) {
   }
 }
 
+TEST(ParseUlysses, RingUlyssesAndHybrid) {
+  EXPECT_EQ(parse_ulysses("ring", 0, 8), 1);
+  EXPECT_EQ(parse_ulysses("ring", 1, 8), 1);
+  EXPECT_EQ(parse_ulysses("ulysses", 0, 8), 8);
+  EXPECT_EQ(parse_ulysses("ulysses", 8, 8), 8);
+  EXPECT_EQ(parse_ulysses("hybrid", 2, 8), 2);
+  EXPECT_EQ(parse_ulysses("hybrid", 1, 1), 1);
+}
+
+TEST(ParseUlysses, ContradictionsNameTheLegalSizes) {
+  const auto error = [](std::string_view sp_type, std::int64_t size, int sp) -> std::string {
+    try {
+      return "parsed as " + std::to_string(parse_ulysses(sp_type, size, sp));
+    } catch (const InvalidArgument& refusal) {
+      return refusal.what();
+    }
+  };
+  EXPECT_EQ(error("hybrid", 0, 12),
+            "--sp_type=hybrid needs --ulysses_size, a divisor of sp 12: one of 1, 2, 3, 4, 6, 12; "
+            "got 0");
+  EXPECT_EQ(error("hybrid", 5, 8),
+            "--sp_type=hybrid needs --ulysses_size, a divisor of sp 8: one of 1, 2, 4, 8; got 5");
+  EXPECT_EQ(error("ring", 2, 8),
+            "--ulysses_size=2 contradicts --sp_type=ring, which means 1 on an sp axis of 8; give "
+            "--sp_type=hybrid");
+  EXPECT_EQ(error("ulysses", 2, 8),
+            "--ulysses_size=2 contradicts --sp_type=ulysses, which means 8 on an sp axis of 8; "
+            "give --sp_type=hybrid");
+  EXPECT_EQ(error("star", 0, 8), "--sp_type=star is unknown; expected ring, ulysses or hybrid");
+  EXPECT_EQ(error("hybrid", -2, 8).substr(0, 10), "--sp_type=");
+}
+
 TEST(MeshCoordinates, TheFirstAxisOfTheOrderHasAdjacentRanks) {
   const MeshShape shape{2, 3, 2, 4};
   const auto place = mesh_coordinates(29, shape, "tp,sp,fsdp,dp");

@@ -15,22 +15,23 @@ namespace {
 struct LayoutCase {
   LayoutKind kind;
   int num_ranks;
+  int ulysses;
   int units;  // seq_length in units
 };
 
 std::string name_of_case(const ::testing::TestParamInfo<LayoutCase>& info) {
   const std::vector<std::string> kinds{"contiguous", "striped", "zigzag"};
   return kinds[static_cast<std::size_t>(info.param.kind)] + "_" +
-         std::to_string(info.param.num_ranks) + "_ranks_" + std::to_string(info.param.units) +
-         "_units";
+         std::to_string(info.param.num_ranks) + "_ranks_by_" + std::to_string(info.param.ulysses) +
+         "_" + std::to_string(info.param.units) + "_units";
 }
 
 class SequenceLayoutTest : public ::testing::TestWithParam<LayoutCase> {
  protected:
   static SequenceLayout layout() {
     const LayoutCase& c = GetParam();
-    const SequenceLayout smallest(c.kind, 2 * std::int64_t{c.num_ranks}, c.num_ranks);
-    return {c.kind, smallest.unit() * c.units, c.num_ranks};
+    const SequenceLayout small(c.kind, 2 * std::int64_t{c.num_ranks}, c.num_ranks, c.ulysses);
+    return {c.kind, small.unit() * c.units, c.num_ranks, c.ulysses};
   }
 };
 
@@ -50,14 +51,32 @@ TEST_P(SequenceLayoutTest, PositionsAreAPartitionAndAscend) {
   EXPECT_EQ(owners, std::vector<int>(owners.size(), 1));
 }
 
+TEST_P(SequenceLayoutTest, AGroupHoldsTheTokensOfItsRanksInOrder) {
+  const SequenceLayout cut = layout();
+  for (int group = 0; group < cut.num_groups(); ++group) {
+    std::vector<std::int32_t> joined;
+    for (int rank = 0; rank < cut.num_ranks(); ++rank) {
+      if (cut.group_of(rank) != group) continue;
+      const auto positions = cut.positions(rank);
+      joined.insert(joined.end(), positions.begin(), positions.end());
+    }
+    EXPECT_EQ(joined, cut.group_positions(group));
+    EXPECT_TRUE(std::is_sorted(joined.begin(), joined.end()));
+    for (std::int64_t position = 0; position <= cut.seq_length(); ++position) {
+      EXPECT_EQ(cut.tokens_before(group, position),
+                std::lower_bound(joined.begin(), joined.end(), position) - joined.begin());
+    }
+  }
+}
+
 TEST_P(SequenceLayoutTest, SegmentsAreTheCausalMaskOfThePositions) {
   const SequenceLayout cut = layout();
-  const std::int64_t local = cut.local_length();
-  for (int q_rank = 0; q_rank < cut.num_ranks(); ++q_rank) {
-    const auto q_positions = cut.positions(q_rank);
-    for (int k_rank = 0; k_rank < cut.num_ranks(); ++k_rank) {
-      const auto k_positions = cut.positions(k_rank);
-      const auto segments = cut.causal_segments(q_rank, k_rank);
+  const std::int64_t local = cut.group_length();
+  for (int q_group = 0; q_group < cut.num_groups(); ++q_group) {
+    const auto q_positions = cut.group_positions(q_group);
+    for (int k_group = 0; k_group < cut.num_groups(); ++k_group) {
+      const auto k_positions = cut.group_positions(k_group);
+      const auto segments = cut.causal_segments(q_group, k_group);
       ASSERT_LE(segments.size(), 4u);
       std::vector<int> seen(static_cast<std::size_t>(local * local), 0);
       for (const AttentionSegment& s : segments) {
@@ -76,7 +95,8 @@ TEST_P(SequenceLayoutTest, SegmentsAreTheCausalMaskOfThePositions) {
               k_positions[static_cast<std::size_t>(j)] <= q_positions[static_cast<std::size_t>(i)];
           any = any || visible;
           ASSERT_EQ(seen[static_cast<std::size_t>(i * local + j)], visible ? 1 : 0)
-              << "query " << i << " of rank " << q_rank << ", key " << j << " of rank " << k_rank;
+              << "query " << i << " of group " << q_group << ", key " << j << " of group "
+              << k_group;
         }
       }
       EXPECT_EQ(segments.empty(), !any);
@@ -88,7 +108,10 @@ std::vector<LayoutCase> all_cases() {
   std::vector<LayoutCase> cases;
   for (const auto kind : {LayoutKind::kContiguous, LayoutKind::kStriped, LayoutKind::kZigzag}) {
     for (const int num_ranks : {1, 2, 3, 4, 8}) {
-      for (const int units : {1, 2, 5}) cases.push_back({kind, num_ranks, units});
+      for (int ulysses = 1; ulysses <= num_ranks; ++ulysses) {
+        if (num_ranks % ulysses != 0) continue;
+        for (const int units : {1, 2, 5}) cases.push_back({kind, num_ranks, ulysses, units});
+      }
     }
   }
   return cases;
@@ -134,11 +157,44 @@ TEST(SequenceLayout, IllegalLengthNamesTheNearestLegalOnes) {
   EXPECT_THROW(SequenceLayout(LayoutKind::kZigzag, 12, 4), InvalidArgument);
 }
 
+TEST(SequenceLayout, UnitsOfUlyssesGroups) {
+  const auto unit = [](LayoutKind kind, int num_ranks, int ulysses) {
+    return SequenceLayout(kind, 48, num_ranks, ulysses).unit();
+  };
+  EXPECT_EQ(unit(LayoutKind::kZigzag, 8, 1), 16);
+  EXPECT_EQ(unit(LayoutKind::kZigzag, 8, 2), 8);  // halves of a zigzag are a rank's parts
+  EXPECT_EQ(unit(LayoutKind::kZigzag, 6, 3), 12);
+  EXPECT_EQ(unit(LayoutKind::kZigzag, 8, 8), 8);
+  EXPECT_EQ(unit(LayoutKind::kStriped, 6, 3), 6);
+  EXPECT_THROW(SequenceLayout(LayoutKind::kZigzag, 48, 4, 3), InvalidArgument);
+}
+
+TEST(SequenceLayout, AutoIsZigzagWhereTheLengthAllowsIt) {
+  using Kinds = std::vector<LayoutKind>;
+  const auto kinds = [](std::string_view name, bool documents, std::int64_t seq_length,
+                        int num_ranks, int ulysses = 1) {
+    Kinds found;
+    for (const auto& layout : sequence_layouts(name, documents, seq_length, num_ranks, ulysses)) {
+      found.push_back(layout.kind());
+    }
+    return found;
+  };
+  EXPECT_EQ(kinds("auto", false, 16, 4), Kinds{LayoutKind::kZigzag});
+  EXPECT_EQ(kinds("auto", false, 12, 4), Kinds{LayoutKind::kStriped});
+  EXPECT_EQ(kinds("auto", true, 16, 4), (Kinds{LayoutKind::kZigzag, LayoutKind::kStriped}));
+  EXPECT_EQ(kinds("auto", true, 12, 4), Kinds{LayoutKind::kStriped});
+  EXPECT_EQ(kinds("auto", true, 12, 4, 2), (Kinds{LayoutKind::kZigzag, LayoutKind::kStriped}));
+  EXPECT_EQ(kinds("auto", true, 12, 4, 4), Kinds{LayoutKind::kZigzag});
+  EXPECT_EQ(kinds("auto", true, 5, 1), Kinds{LayoutKind::kZigzag});
+  EXPECT_EQ(kinds("contiguous", true, 16, 4), Kinds{LayoutKind::kContiguous});
+  EXPECT_THROW(kinds("auto", false, 10, 4), InvalidArgument);
+  EXPECT_THROW(kinds("zag", false, 16, 4), InvalidArgument);
+}
+
 TEST(SequenceLayout, ParsesItsNames) {
   EXPECT_EQ(SequenceLayout::parse("contiguous"), LayoutKind::kContiguous);
   EXPECT_EQ(SequenceLayout::parse("striped"), LayoutKind::kStriped);
   EXPECT_EQ(SequenceLayout::parse("zigzag"), LayoutKind::kZigzag);
-  EXPECT_EQ(SequenceLayout::parse("auto"), LayoutKind::kZigzag);
   EXPECT_THROW(SequenceLayout::parse("zig-zag"), InvalidArgument);
 }
 

@@ -14,7 +14,8 @@ Mesh place_only_mesh(const MeshShape& shape, const MeshCoordinates& at) {
   Mesh mesh;
   mesh.shape = shape;
   mesh.coordinates = at;
-  mesh.ring = make_meta_communicator("sp", at.sp, shape.sp);
+  mesh.ring = make_meta_communicator("sp", at.sp / shape.ulysses, shape.ring_size());
+  mesh.ulysses = make_meta_communicator("ulysses", at.sp % shape.ulysses, shape.ulysses);
   mesh.tp = make_meta_communicator("tp", at.tp, shape.tp);
   mesh.param =
       make_meta_communicator("param", at.fsdp * shape.sp + at.sp, shape.num_param_shards());

@@ -1,23 +1,33 @@
 #include "support/test_context.h"
 
 namespace ringtrain {
+namespace {
+
+MeshShape shape_of(const std::string& mesh_dim, int world_size, int ulysses) {
+  MeshShape shape = parse_mesh(mesh_dim, world_size);
+  shape.ulysses = ulysses;
+  return shape;
+}
+
+}  // namespace
 
 TestContext::TestContext(DeviceType device, DType compute_dtype, std::size_t arena_bytes)
     : device_(device == DeviceType::kCuda ? make_cuda_device(0) : make_cpu_device()),
       ops_(device == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()) {
-  for (auto* group : {&mesh_.ring, &mesh_.tp, &mesh_.param, &mesh_.dp}) {
+  for (auto* group : {&mesh_.ring, &mesh_.ulysses, &mesh_.tp, &mesh_.param, &mesh_.dp}) {
     *group = make_one_rank_communicator(*device_);
   }
   finish(compute_dtype, arena_bytes);
 }
 
 TestContext::TestContext(World& world, const std::string& mesh_dim, DeviceType device,
-                         DType compute_dtype, std::size_t arena_bytes)
+                         DType compute_dtype, std::size_t arena_bytes, int ulysses)
     : device_(choose_device(world, device == DeviceType::kCuda ? "cuda" : "cpu",
                             /*oversubscribe_gpu=*/true)),
       all_ranks_(world.make_communicator(*device_)),
       ops_(device == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()),
-      mesh_(make_mesh(*all_ranks_, *device_, parse_mesh(mesh_dim, world.size()), "tp,sp,fsdp,dp")) {
+      mesh_(make_mesh(*all_ranks_, *device_, shape_of(mesh_dim, world.size(), ulysses),
+                      "tp,sp,fsdp,dp")) {
   finish(compute_dtype, arena_bytes);
 }
 

@@ -18,9 +18,10 @@ class TestContext {
       : TestContext(DeviceType::kCpu, compute_dtype, arena_bytes) {}
   /// The same on a device.
   TestContext(DeviceType device, DType compute_dtype, std::size_t arena_bytes);
-  /// All ranks of `world` as the mesh `mesh_dim`; collective. GPU ranks may share a GPU.
+  /// All ranks of `world` as the mesh `mesh_dim`, its sp axis in ulysses groups of `ulysses` ranks;
+  /// collective. GPU ranks may share a GPU.
   TestContext(World& world, const std::string& mesh_dim, DeviceType device, DType compute_dtype,
-              std::size_t arena_bytes);
+              std::size_t arena_bytes, int ulysses = 1);
 
   Context& operator*() { return *context_; }
   Context* operator->() { return &*context_; }

@@ -17,6 +17,8 @@ constexpr std::uint64_t kSeed = 7;
 TrainConfig tiny_config(const TinyRun& run) {
   TrainConfig config;
   config.dtype = run.dtype;
+  config.sp_type = run.sp_type;
+  config.ulysses_size = run.ulysses_size;
   config.sp_layout = run.layout;
   config.packing = run.documents ? "documents" : "none";
   config.loss_reduction = run.loss_reduction;
@@ -84,7 +86,7 @@ Curve run_tiny(Context& context, const TinyRun& run, int steps) {
   double denominator = 0;
   for (int step = 0; step < steps; ++step) {
     const LocalBatch batch =
-        cut_batch(tiny_batch(run, step), engine.trainer().layout(), mesh.batch_shard(),
+        cut_batch(tiny_batch(run, step), engine.trainer().layouts().front(), mesh.batch_shard(),
                   mesh.shape.num_batch_shards(), mesh.coordinates.sp,
                   {parse_loss_reduction(config.loss_reduction), run.documents});
     engine.zero_totals();

@@ -16,6 +16,8 @@ struct TinyRun {
   std::string name;
   std::string dtype = "fp32";
   std::string layout = "auto";
+  std::string sp_type = "ring";
+  int ulysses_size = 0;
   std::string attention_type = "ring_blockwise";
   std::string remat_block{};
   std::string remat_attention{};

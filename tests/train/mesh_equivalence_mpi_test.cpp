@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "ringtrain/config/validate.h"
+#include "ringtrain/core/error.h"
 #include "support/gpu.h"
 #include "support/test_context.h"
 #include "support/test_world.h"
@@ -35,12 +37,38 @@ std::vector<std::string> meshes_of(int world_size) {
   }
 }
 
+/// Meshes with an sp axis, for runs that exchange heads over it.
+std::vector<std::string> ulysses_meshes_of(int world_size) {
+  switch (world_size) {
+    case 2:
+      return {"1,1,1,2"};
+    case 4:
+      return {"1,1,1,4", "1,1,2,2", "1,2,1,2"};
+    case 8:
+      return {"1,1,1,8", "1,1,2,4", "2,1,1,4"};
+    default:
+      return {};
+  }
+}
+
 // Ranks that share a GPU talk through sockets: fewer meshes and steps there.
 std::vector<std::string> gpu_meshes_of(int world_size) {
   if (world_size == 1) return {"1,1,1,1"};
   if (world_size == 2) return {"1,2,1,1", "1,1,2,1", "1,1,1,2"};
   if (world_size == 4) return {"1,1,2,2", "2,1,1,2"};
   return {};
+}
+
+/// Whether the heads of a run can be cut over a mesh.
+bool fits(const TinyRun& run, const MeshShape& mesh) {
+  const ModelConfig model = tiny_config(run).llama;
+  try {
+    const int ulysses = parse_ulysses(run.sp_type, run.ulysses_size, mesh.sp);
+    validate_model_on_mesh(model, {mesh.dp, mesh.fsdp, mesh.tp, mesh.sp, ulysses});
+  } catch (const InvalidArgument&) {
+    return false;
+  }
+  return true;
 }
 
 /// Relative errors of the first loss and gradient norm, and of all others.
@@ -106,9 +134,11 @@ void expect_reference_on(DeviceType device, const std::vector<std::string>& mesh
     one_rank = run_tiny(*one, run, steps);
   }
   for (const std::string& mesh : meshes) {
-    TestContext context(test_world(), mesh, device, dtype_from_name(run.dtype), kArenaBytes);
-    if (run.kv_heads % context->mesh.shape.tp != 0) continue;
+    const MeshShape shape = parse_mesh(mesh, test_world().size());
+    if (!fits(run, shape)) continue;
     SCOPED_TRACE("mesh " + mesh);
+    TestContext context(test_world(), mesh, device, dtype_from_name(run.dtype), kArenaBytes,
+                        parse_ulysses(run.sp_type, run.ulysses_size, shape.sp));
     const Curve actual = run_tiny(*context, run, steps);
     if (is_bf16) {
       expect_rival(actual, one_rank, expected);
@@ -125,7 +155,10 @@ TEST_P(MeshEquivalence, EqualsOneRank) {
   constexpr int kSteps = 20;
   const Curve expected = reference_curve(run, kSteps);
   ASSERT_LT(expected.losses[kSteps - 2], 0.97 * expected.losses[0]) << "nothing is learned";
-  expect_reference_on(DeviceType::kCpu, meshes_of(test_world().size()), run, kSteps, kCpu);
+  const int world_size = test_world().size();
+  expect_reference_on(DeviceType::kCpu,
+                      run.sp_type == "ring" ? meshes_of(world_size) : ulysses_meshes_of(world_size),
+                      run, kSteps, kCpu);
 }
 
 class GpuMeshEquivalence : public ::testing::TestWithParam<TinyRun> {
@@ -174,6 +207,49 @@ INSTANTIATE_TEST_SUITE_P(
                 .tied = true}),
     run_name);
 
+TinyRun ulysses(TinyRun run) {
+  run.name = "ulysses_" + run.name;
+  run.sp_type = "ulysses";
+  return run;
+}
+TinyRun hybrid(int ulysses_size, TinyRun run) {
+  run.name = "hybrid_" + std::to_string(ulysses_size) + "_" + run.name;
+  run.sp_type = "hybrid";
+  run.ulysses_size = ulysses_size;
+  return run;
+}
+
+// With four ranks and two key/value heads, or two and one, ranks share key/value heads.
+INSTANTIATE_TEST_SUITE_P(
+    Ulysses, MeshEquivalence,
+    ::testing::Values(
+        ulysses({.name = "plain"}), ulysses({.name = "gathered", .attention_type = "blockwise"}),
+        ulysses({.name = "gqa_documents", .kv_heads = 2, .documents = true}),
+        ulysses({.name = "one_kv_head_masked",
+                 .remat_block = "nothing_saveable",
+                 .kv_heads = 1,
+                 .tied = true,
+                 .masked = true}),
+        ulysses({.name = "save_attention", .remat_block = "save_attention", .documents = true}),
+        ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2, .documents = true}),
+        hybrid(2, {.name = "zigzag", .layout = "zigzag"}),
+        hybrid(2, {.name = "striped", .layout = "striped", .kv_heads = 2}),
+        hybrid(2, {.name = "contiguous", .layout = "contiguous", .documents = true}),
+        hybrid(2, {.name = "gathered", .attention_type = "blockwise", .kv_heads = 1}),
+        hybrid(2, {.name = "one_kv_head_documents",
+                   .layout = "striped",
+                   .remat_block = "nothing_saveable",
+                   .kv_heads = 1,
+                   .masked = true,
+                   .documents = true}),
+        hybrid(2, {.name = "save_attention_accumulate",
+                   .remat_block = "save_attention",
+                   .accumulate = 4,
+                   .loss_reduction = "sequence"}),
+        hybrid(4, {.name = "gqa_documents", .kv_heads = 2, .documents = true}),
+        hybrid(2, {.name = "bf16", .dtype = "bf16", .kv_heads = 1, .documents = true})),
+    run_name);
+
 INSTANTIATE_TEST_SUITE_P(
     Runs, GpuMeshEquivalence,
     ::testing::Values(TinyRun{.name = "zigzag"},
@@ -186,7 +262,9 @@ INSTANTIATE_TEST_SUITE_P(
                               .masked = true,
                               .documents = true},
                       TinyRun{.name = "accumulate_palm", .accumulate = 2, .optimizer = "palm"},
-                      TinyRun{.name = "bf16", .dtype = "bf16", .kv_heads = 2, .documents = true}),
+                      TinyRun{.name = "bf16", .dtype = "bf16", .kv_heads = 2, .documents = true},
+                      ulysses({.name = "one_kv_head", .kv_heads = 1, .documents = true}),
+                      ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2})),
     run_name);
 
 }  // namespace

@@ -152,6 +152,8 @@ struct TrainConfig {
   std::string device = "auto";  ///< auto, cuda, cpu
   bool oversubscribe_gpu = false;
   bool deterministic = false;            ///< equal runs give equal bits on a GPU too
+  std::string sp_type = "ring";          ///< ring, ulysses, hybrid
+  std::int64_t ulysses_size = 0;         ///< of hybrid: ranks that exchange heads; 0: not given
   std::string sp_layout = "auto";        ///< auto, contiguous, striped, zigzag
   std::string packing = "none";          ///< none, documents
   std::string loss_reduction = "token";  ///< token, sequence

@@ -25,10 +25,12 @@ void validate_dataset(const std::string& name, const DatasetConfig& dataset,
 /// Sizes of the mesh axes, as plain numbers.
 struct MeshSizes {
   std::int64_t dp, fsdp, tp, sp;
+  std::int64_t ulysses = 1;  ///< of sp: ranks that exchange heads
 };
 
-/// What must divide what: heads, key/value heads and intermediate_size by tp; the batch by
-/// dp x fsdp; the sequence by the unit of `sp_layout` (sp, or 2 sp for zigzag and auto).
+/// What must divide what: heads, key/value heads and intermediate_size by tp; the query heads of a
+/// tp rank by ulysses, and its key/value heads by ulysses or ulysses by them; the batch by
+/// dp x fsdp; the sequence by sp, and for zigzag by twice the ring (auto takes zigzag or striped).
 /// `sequences` and `batches` say in messages which options give the two sizes.
 void validate_model_on_mesh(const ModelConfig& model, const MeshSizes& mesh);
 void validate_batch_on_mesh(std::int64_t batch_size, std::int64_t seq_length,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct GlobalBatch {
   std::vector<float> loss_masks;
   /// Lowest position of the row that a token may attend to: where its document begins in this row.
   std::vector<std::int32_t> document_starts;
+  /// Which of the run's layouts it is cut by (sequence_layouts).
+  std::size_t layout = 0;
   /// Resuming from it yields exactly the batch after this one. Opaque JSON, checked on resume.
   std::string state_after;
   /// dataset_* metrics of this batch as a JSON object.
@@ -30,7 +33,10 @@ struct LocalBatch {
   std::vector<std::int32_t> inputs;
   std::vector<std::int32_t> targets;
   std::vector<float> weights;  ///< of each token's loss: mask, or mask / valid tokens of its row
-  std::vector<std::int32_t> document_starts;  ///< empty unless packing=documents
+  /// [rows, tokens of the ulysses group], as attention on this rank needs them; empty unless
+  /// packing=documents.
+  std::vector<std::int32_t> document_starts;
+  std::size_t layout = 0;  ///< as in GlobalBatch
   double denominator = 0;  ///< what the global sum of weighted losses is divided by
   std::string state_after;
   std::string metrics;

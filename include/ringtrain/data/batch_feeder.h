@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "ringtrain/comm/world.h"
 #include "ringtrain/data/batch.h"
@@ -16,7 +17,7 @@ namespace ringtrain {
 struct FeederSettings {
   MeshShape shape;
   std::string mesh_order = "tp,sp,fsdp,dp";
-  SequenceLayout layout;
+  std::vector<SequenceLayout> layouts;  ///< GlobalBatch::layout says which one cuts a batch
   CutOptions cut;
   std::int64_t vocab_size = 0;  ///< of the model: every token id must be below; 0: not checked
 };

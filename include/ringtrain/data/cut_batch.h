@@ -23,7 +23,8 @@ struct CutOptions {
 };
 
 /// The part of rank `sp_rank` and batch shard `shard` of `num_shards`: rows
-/// [shard, shard + 1) x batch_size / num_shards, and of each row the tokens at layout.positions.
+/// [shard, shard + 1) x batch_size / num_shards, and of each row the tokens at layout.positions;
+/// document starts also of the other ranks of its ulysses group.
 ///
 /// Inputs and targets were shifted before, so no target is lost at a cut. Weights are the masks
 /// (kToken), or mask / max(valid tokens of the row, 1e-10) (kSequence); the denominator is that of

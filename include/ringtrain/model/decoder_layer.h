@@ -59,7 +59,7 @@ class DecoderLayer {
   LayerActivations allocate() const;
 
   /// Reads kept.input, writes `output` [rows, D] compute and what `kept` has room for.
-  /// lowest_visible: [B, T] int32 or absent.
+  /// lowest_visible: [B, tokens of the ulysses group] int32 or absent.
   void forward(const LayerTensors& weights, LayerActivations kept, Tensor lowest_visible,
                Tensor output);
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "ringtrain/model/decoder_layer.h"
 #include "ringtrain/model/loss_head.h"
@@ -14,7 +16,7 @@ struct DeviceBatch {
   Tensor tokens;          ///< [rows] int32
   Tensor targets;         ///< [rows] int32
   Tensor weights;         ///< [rows] fp32, of each token's loss
-  Tensor lowest_visible;  ///< [batch, tokens] int32, or absent
+  Tensor lowest_visible;  ///< [batch, tokens of the ulysses group] int32, or absent
 };
 
 /// A LLaMA model on one rank of a mesh: the whole forward and backward pass.
@@ -24,10 +26,13 @@ class LlamaModel {
     std::int64_t batch;            ///< sequences of this rank in a micro-batch
     std::int64_t loss_chunk_size;  ///< tokens whose logits exist at a time
   };
-  /// Allocates constants from the arena. The arguments must outlive this.
+  /// Allocates constants from the arena. The arguments but `layouts` must outlive this.
   /// Errors: InvalidArgument for a remat policy or rope scaling that is unknown.
   LlamaModel(Context& context, const ModelConfig& config, ShardedParameters& parameters,
-             const SequenceLayout& layout, const Options& options);
+             const std::vector<SequenceLayout>& layouts, const Options& options);
+
+  /// From now on batches are cut as layouts[index] says; the first one is in use before.
+  void use_layout(std::size_t index) { attention_.use_layout(index); }
 
   /// Forward and backward: adds the gradients of the sum of weight * loss to the parameters'
   /// gradient shards, and this rank's sums of weight * loss and weight * correct to `totals`

@@ -269,6 +269,9 @@ class Backend {
   virtual void cast(Tensor in, Tensor out, Stream& stream) = 0;
   /// inout += in in fp32, rounded to inout's type; fp32 and bf16 in any combination.
   virtual void add(Tensor in, Tensor inout, Stream& stream) = 0;
+  /// out[b, a] = in[a, b] for rows of C elements: in [A, B, C], out [B, A, C], apart from each
+  /// other; any dtype.
+  virtual void transpose(Tensor in, Tensor out, Stream& stream) = 0;
   virtual void matmul(const MatmulArgs& args, Stream& stream) = 0;
 
   virtual void rms_norm(const RmsNormArgs& args, Stream& stream) = 0;

@@ -20,6 +20,7 @@ DType accumulator_of(DType compute);
 void check_fill(const Tensor& out);
 void check_cast(const Tensor& in, const Tensor& out);
 void check_add(const Tensor& in, const Tensor& inout);
+void check_transpose(const Tensor& in, const Tensor& out);
 void check_args(const MatmulArgs& args);
 void check_args(const RmsNormArgs& args);
 void check_args(const RmsNormBackwardArgs& args);

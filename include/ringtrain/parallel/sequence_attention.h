@@ -1,15 +1,17 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "ringtrain/parallel/context.h"
+#include "ringtrain/parallel/head_exchange.h"
 #include "ringtrain/parallel/sequence_layout.h"
 
 namespace ringtrain {
 
-/// How the keys and values of the other ranks of the sp axis come to a query.
+/// How the keys and values of the other members of the ring come to a query.
 enum class KeyValueTransport {
   kRing,   ///< rotate block by block, each hop behind the attention step before it
   kGather  ///< all-gather before attention, reduce-scatter of the gradients after
@@ -22,25 +24,31 @@ struct SequenceAttentionOptions {
 };
 
 /// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
-/// transport, the layout and the number of ranks.
+/// transport, the layout and the number of ranks. Within a ulysses group heads are exchanged for
+/// tokens; the groups are the members of a ring.
 ///
-/// Letters     B micro-batch, T tokens of this rank (seq_length / sp), H head_dim,
-///             N query heads and K key/value heads of this rank (already divided by tp)
+/// Letters     B micro-batch, T tokens of this rank (seq_length / sp), U ranks of a ulysses group,
+///             H head_dim, N query heads and K key/value heads of this rank (already divided by tp)
 /// Collective  all ranks of the sp group call it with equal shapes
 /// Numerics    the output, lse and all gradients are folded in fp32 across steps, rounded once
 /// Source      Ring Attention (arXiv:2310.01889), algorithm 1
 class SequenceAttention {
  public:
-  /// Uploads the positions of all ranks into the arena. `context` must outlive this.
-  SequenceAttention(Context& context, const SequenceLayout& layout,
+  /// Uploads the positions of all ranks in each of `layouts` into the arena; the first one is in
+  /// use. `context` must outlive this.
+  SequenceAttention(Context& context, const std::vector<SequenceLayout>& layouts,
                     const SequenceAttentionOptions& options);
+
+  /// From now on sequences are cut as layouts[index] says.
+  void use_layout(std::size_t index) { cut_ = index; }
 
   struct Forward {
     Tensor query;           ///< [B, T, N, H] compute
     Tensor key_value;       ///< [2, B, T, K, H] compute: key, then value
-    Tensor lowest_visible;  ///< [B, T] int32, or absent
+    Tensor lowest_visible;  ///< [B, U T] int32, of the group's tokens, or absent
     Tensor out;             ///< [B, T, N, H] compute, written
-    Tensor lse;             ///< [B, N, T] fp32, written
+    Tensor lse;             ///< [B, N, T] fp32, written for backward: with U > 1 the memory holds
+                            ///< [B, N / U, U T], the rows that this rank attended
   };
   void forward(const Forward& args);
 
@@ -53,13 +61,22 @@ class SequenceAttention {
   void backward(const Backward& args);
 
   /// [T] int32: positions of this rank's tokens in the whole sequence.
-  Tensor positions() const { return positions_[context_.mesh.coordinates.sp]; }
+  Tensor positions() const;
 
  private:
-  int num_ranks() const { return context_.mesh.shape.sp; }
-  int rank() const { return context_.mesh.coordinates.sp; }
+  // What a layout says to this rank.
+  struct Cut {
+    Tensor positions;                                     // [P, U T] int32, of each ring member
+    std::vector<std::vector<AttentionSegment>> segments;  // by key member: what this one sees of it
+    int num_visible = 0;                                  // members of which something is seen
+  };
+  const Cut& cut() const { return cuts_[cut_]; }
+
+  // Of the ring: a rank of it stands for its ulysses group.
+  int num_ranks() const { return context_.mesh.ring->size(); }
+  int rank() const { return context_.mesh.ring->rank(); }
   bool is_visible(int key_rank) const {
-    return !segments_[static_cast<std::size_t>(key_rank)].empty();
+    return !cut().segments[static_cast<std::size_t>(key_rank)].empty();
   }
   // A ring of one has its keys already: nothing to gather, nothing to copy.
   bool rotates() const {
@@ -68,6 +85,9 @@ class SequenceAttention {
   // The rank whose keys are here at step `step` of the rotation.
   int owner(int step) const { return (rank() - step + num_ranks()) % num_ranks(); }
 
+  // Attention of the ring, when tokens have been exchanged for heads.
+  void attend(const Forward& args);
+  void attend_backward(const Backward& args, Tensor delta);
   struct Fold;  // the running state of a forward pass
   void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank);
   void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
@@ -83,9 +103,9 @@ class SequenceAttention {
 
   Context& context_;
   SequenceAttentionOptions options_;
-  Tensor positions_;                                     // [P, T] int32
-  std::vector<std::vector<AttentionSegment>> segments_;  // by key rank: what this rank sees of it
-  int num_visible_ = 0;
+  HeadExchange exchange_;
+  std::vector<Cut> cuts_;
+  std::size_t cut_ = 0;
   std::unique_ptr<Event> computed_;  // compute stream: everything enqueued so far
   std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values
   std::unique_ptr<Event> returned_;  // ring stream: the last hop of their gradients

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "ringtrain/config/train_config.h"
 #include "ringtrain/data/batch.h"
@@ -27,7 +28,8 @@ class ModelRunner {
   /// See LlamaModel: forward of the loaded batch.
   void evaluate(Tensor totals, Tensor logits = {}) { model_.evaluate(batch_, totals, logits); }
 
-  const SequenceLayout& layout() const { return layout_; }
+  /// The layouts that batches may be cut by; LocalBatch::layout counts them.
+  const std::vector<SequenceLayout>& layouts() const { return layouts_; }
   /// Sequences of this rank.
   std::int64_t batch_rows() const { return batch_rows_; }
 
@@ -40,7 +42,7 @@ class ModelRunner {
 
   Context& context_;
   std::int64_t batch_rows_;
-  SequenceLayout layout_;
+  std::vector<SequenceLayout> layouts_;
   LlamaModel model_;
   DeviceBatch batch_;
   std::array<Staging, 2> staging_;

@@ -19,7 +19,7 @@ namespace ringtrain {
 class Runtime {
  public:
   /// Chooses the device and makes the mesh's communicators. Collective over `world`.
-  /// Errors: those of choose_device, parse_mesh and make_mesh.
+  /// Errors: those of choose_device, mesh_shape_of and make_mesh.
   Runtime(World& world, const TrainConfig& config);
 
   /// What the program will do with its memory: constructs everything that lives in the arena and

@@ -57,6 +57,10 @@ class CpuBackend final : public Backend {
     check_add(in, inout);
     enqueue(stream, [&] { cpu::add(in, inout); });
   }
+  void transpose(Tensor in, Tensor out, Stream& stream) override {
+    check_transpose(in, out);
+    enqueue(stream, [&] { cpu::transpose(in, out); });
+  }
 
   void matmul(const MatmulArgs& args, Stream& stream) override {
     compute(args, args.a, stream, [&]<typename T>(std::type_identity<T>) { cpu::matmul<T>(args); });

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <string>
 
@@ -76,6 +77,20 @@ void add(Tensor in, Tensor inout) {
     in_bf16 ? add_to<bfloat16, bfloat16>(in, inout) : add_to<float, bfloat16>(in, inout);
   } else {
     in_bf16 ? add_to<bfloat16, float>(in, inout) : add_to<float, float>(in, inout);
+  }
+}
+
+void transpose(Tensor in, Tensor out) {
+  const std::int64_t outer = in.size(0), inner = in.size(1);
+  const std::size_t row = static_cast<std::size_t>(in.size(2)) * size_of(in.dtype());
+  const auto* from = static_cast<const std::byte*>(in.raw());
+  auto* to = static_cast<std::byte*>(out.raw());
+#pragma omp parallel for collapse(2) if (worth_threads(in.num_elements()))
+  for (std::int64_t b = 0; b < inner; ++b) {
+    for (std::int64_t a = 0; a < outer; ++a) {
+      std::memcpy(to + static_cast<std::size_t>(b * outer + a) * row,
+                  from + static_cast<std::size_t>(a * inner + b) * row, row);
+    }
   }
 }
 

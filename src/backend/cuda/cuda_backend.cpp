@@ -22,6 +22,7 @@
 #include "ringtrain/kernels/rms_norm.h"
 #include "ringtrain/kernels/rope.h"
 #include "ringtrain/kernels/swiglu.h"
+#include "ringtrain/kernels/transpose.h"
 #include "ringtrain/ops/backend.h"
 #include "ringtrain/ops/check.h"
 
@@ -112,6 +113,17 @@ class CudaBackend final : public Backend {
     check_add(in, inout);
     kernels::launch_add({in.raw(), inout.raw(), in.num_elements(), in.dtype(), inout.dtype()},
                         native(stream));
+  }
+
+  void transpose(Tensor in, Tensor out, Stream& stream) override {
+    check_transpose(in, out);
+    kernels::launch_transpose(
+        {.in = in.raw(),
+         .out = out.raw(),
+         .outer = in.size(0),
+         .inner = in.size(1),
+         .row_bytes = in.size(2) * static_cast<std::int64_t>(size_of(in.dtype()))},
+        native(stream));
   }
 
   void matmul(const MatmulArgs& args, Stream& stream) override {

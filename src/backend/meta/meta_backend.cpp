@@ -19,6 +19,7 @@ class MetaBackend final : public Backend {
   void fill(Tensor out, double, Stream&) override { check_fill(out); }
   void cast(Tensor in, Tensor out, Stream&) override { check_cast(in, out); }
   void add(Tensor in, Tensor inout, Stream&) override { check_add(in, inout); }
+  void transpose(Tensor in, Tensor out, Stream&) override { check_transpose(in, out); }
   void matmul(const MatmulArgs& args, Stream&) override { check_args(args); }
   void rms_norm(const RmsNormArgs& args, Stream&) override { check_args(args); }
   void rms_norm_backward(const RmsNormBackwardArgs& args, Stream&) override { check_args(args); }

@@ -16,6 +16,7 @@ namespace ringtrain::cpu {
 void fill(Tensor out, double value);
 void cast(Tensor in, Tensor out);
 void add(Tensor in, Tensor inout);
+void transpose(Tensor in, Tensor out);
 
 template <typename T>
 void matmul(const MatmulArgs& args);
