@@ -18,14 +18,12 @@ void add_mesh_options(std::vector<Option>& table) {
   mesh.add<&TrainConfig::deterministic>(
       "deterministic", "equal runs give equal bits on a GPU too; attention's gradient is slower");
   mesh.add<&TrainConfig::sp_type>(
-          "sp_type",
-          "how sp ranks share attention: keys and values travel, heads are exchanged, or heads "
-          "within groups of ulysses_size ranks and keys and values between the groups")
+          "sp_type", "sp ranks rotate keys and values, exchange heads for tokens, or both")
       .choices = {"ring", "ulysses", "hybrid"};
   mesh.add<&TrainConfig::ulysses_size>(
-      "ulysses_size",
-      "neighbouring sp ranks that exchange heads, with sp_type=hybrid; 0: not given");
-  mesh.add<&TrainConfig::sp_layout>("sp_layout", "how a sequence is cut over sp; auto is zigzag")
+      "ulysses_size", "of hybrid: neighbouring sp ranks that exchange heads; 0: not given");
+  mesh.add<&TrainConfig::sp_layout>(
+          "sp_layout", "how a sequence is cut over sp; auto is zigzag or striped, as is faster")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
   mesh.add<&TrainConfig::timeout_s>("timeout_s",
                                     "a rank without progress for longer ends the job, seconds");

@@ -4,27 +4,41 @@
 
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/data/json_dataset.h"
+#include "ringtrain/parallel/attention_balance.h"
 #include "ringtrain/train/flops.h"
 
 namespace ringtrain {
 namespace {
 
-/// Adds to the metrics of each batch what the FLOP count of a step depends on.
+/// Chooses the layout of each batch, and adds to its metrics what the time and the FLOP count of a
+/// step depend on.
 class MeasuredSource final : public BatchSource {
  public:
-  MeasuredSource(std::unique_ptr<BatchSource> source, bool documents)
-      : source_(std::move(source)), documents_(documents) {}
+  MeasuredSource(std::unique_ptr<BatchSource> source, bool documents,
+                 std::vector<SequenceLayout> layouts, int num_shards)
+      : source_(std::move(source)),
+        documents_(documents),
+        layouts_(std::move(layouts)),
+        num_shards_(num_shards) {
+    if (!documents_) imbalance_ = attention_balance(layouts_.front(), {}, num_shards_).imbalance();
+  }
 
   GlobalBatch next() override {
     GlobalBatch batch = source_->next();
-    const std::span<const std::int32_t> none;
-    const double keys =
-        mean_attended_keys(documents_ ? std::span(batch.document_starts) : none, batch.seq_length);
+    std::span<const std::int32_t> starts;  // none: one document a row, alike in every batch
+    if (documents_) {
+      starts = batch.document_starts;
+      batch.layout = fastest_layout(layouts_, starts, num_shards_);
+      imbalance_ = attention_balance(layouts_[batch.layout], starts, num_shards_).imbalance();
+    }
     nlohmann::ordered_json metrics = nlohmann::ordered_json::parse(batch.metrics);
-    metrics["attended_keys"] = keys;
+    metrics["attended_keys"] = mean_attended_keys(starts, batch.seq_length);
+    metrics["attention_imbalance"] = imbalance_;
+    metrics["sp_layout"] = name_of(layouts_[batch.layout].kind());
     batch.metrics = metrics.dump();
     return batch;
   }
@@ -32,6 +46,9 @@ class MeasuredSource final : public BatchSource {
  private:
   std::unique_ptr<BatchSource> source_;
   bool documents_;
+  std::vector<SequenceLayout> layouts_;
+  int num_shards_;  // of a batch
+  double imbalance_ = 1;
 };
 
 }  // namespace
@@ -64,18 +81,19 @@ std::unique_ptr<BatchFeeder> start_feeder(World& world, const std::string& name,
                                           std::shared_ptr<const Tokenizer> tokenizer,
                                           const MeshShape& mesh, const std::string& resume_state) {
   const bool documents = config.packing == "documents";
+  const std::vector<SequenceLayout> layouts = sequence_layouts(
+      config.sp_layout, documents, dataset.json_dataset.seq_length, mesh.sp, mesh.ulysses);
   const auto open = [&]() -> std::unique_ptr<BatchSource> {
     DatasetOptions options;
     options.option_prefix = name;
     options.resume_state = resume_state;
     return std::make_unique<MeasuredSource>(
-        open_dataset(dataset, std::move(tokenizer), std::move(options)), documents);
+        open_dataset(dataset, std::move(tokenizer), std::move(options)), documents, layouts,
+        mesh.num_batch_shards());
   };
   return std::make_unique<BatchFeeder>(
       world, open,
-      FeederSettings{mesh, config.mesh_order,
-                     sequence_layouts(config.sp_layout, documents, dataset.json_dataset.seq_length,
-                                      mesh.sp, mesh.ulysses),
+      FeederSettings{mesh, config.mesh_order, layouts,
                      CutOptions{parse_loss_reduction(config.loss_reduction), documents},
                      config.llama.vocab_size});
 }

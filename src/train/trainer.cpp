@@ -10,7 +10,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/file.h"
@@ -197,6 +199,10 @@ void Trainer::Impl::print_banner() {
   log_.info(mesh_banner(places, runtime_->mesh().shape, config_.mesh_order));
   for (const std::string& notice : report_.notices) log_.info(notice);
   const ModelConfig& model = config_.llama;
+  std::vector<std::string_view> layouts;
+  for (const SequenceLayout& layout : engine_->trainer().layouts()) {
+    layouts.push_back(name_of(layout.kind()));
+  }
   log_.info(fmt::format(
       "model: {} parameters, {} layers of {}, {} heads ({} key/value) of {}, vocabulary {}\n"
       "batch: {} sequences of {} tokens, {} micro-batches an update; {}; sp_layout {}, packing {}, "
@@ -206,9 +212,9 @@ void Trainer::Impl::print_banner() {
       count_parameters(model).total, model.num_hidden_layers, model.hidden_size,
       model.num_attention_heads, model.kv_heads(), model.head_size(), model.vocab_size,
       config_.train_dataset.json_dataset.batch_size, config_.train_dataset.json_dataset.seq_length,
-      accumulate(), config_.dtype, config_.sp_layout, config_.packing, config_.loss_reduction,
-      model.attention_type, runtime_->context().ops.description(), runtime_->device().name(),
-      runtime_->memory_table()));
+      accumulate(), config_.dtype, fmt::join(layouts, " or "), config_.packing,
+      config_.loss_reduction, model.attention_type, runtime_->context().ops.description(),
+      runtime_->device().name(), runtime_->memory_table()));
 }
 
 void Trainer::Impl::print_wire_bytes() {

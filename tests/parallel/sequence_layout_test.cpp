@@ -127,15 +127,33 @@ TEST(SequenceLayout, OneRankIsTheIdentity) {
   }
 }
 
-TEST(SequenceLayout, ZigzagGivesEveryRankAndStepTheSameWork) {
-  const SequenceLayout cut(LayoutKind::kZigzag, 64, 4);
-  for (int q_rank = 0; q_rank < 4; ++q_rank) {
-    for (int k_rank = 0; k_rank < 4; ++k_rank) {
-      if (q_rank == k_rank) continue;
-      const auto segments = cut.causal_segments(q_rank, k_rank);
-      ASSERT_EQ(segments.size(), 1u);
-      EXPECT_EQ(segments[0].qn * segments[0].kn, 16 * 16 / 2);
-      EXPECT_GE(segments[0].shift, segments[0].kn);
+/// Pairs of queries and keys in a segment.
+double pairs_in(const AttentionSegment& segment) {
+  double pairs = 0;
+  for (std::int64_t i = 0; i < segment.qn; ++i) {
+    pairs += static_cast<double>(std::clamp<std::int64_t>(i + segment.shift + 1, 0, segment.kn));
+  }
+  return pairs;
+}
+
+// Within 1 % of each other: the diagonal is all that differs.
+TEST(SequenceLayout, ZigzagAndStripedGiveEveryRankAndStepTheSameWork) {
+  for (const LayoutKind kind : {LayoutKind::kZigzag, LayoutKind::kStriped}) {
+    for (const int ranks : {2, 4, 8, 64}) {
+      for (const int ulysses : {1, 2}) {
+        const SequenceLayout cut(kind, std::int64_t{1024} * ranks, ranks, ulysses);
+        const auto length = static_cast<double>(cut.seq_length());
+        const double mean = length * (length + 1) / 2 / cut.num_groups() / cut.num_groups();
+        for (int q_group = 0; q_group < cut.num_groups(); ++q_group) {
+          for (int k_group = 0; k_group < cut.num_groups(); ++k_group) {
+            double pairs = 0;
+            for (const AttentionSegment& segment : cut.causal_segments(q_group, k_group)) {
+              pairs += pairs_in(segment);
+            }
+            EXPECT_NEAR(pairs, mean, 0.01 * mean) << q_group << " of " << k_group;
+          }
+        }
+      }
     }
   }
 }

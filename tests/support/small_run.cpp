@@ -37,6 +37,7 @@ std::vector<StepMetrics> read_metrics(const std::filesystem::path& file) {
     StepMetrics& record = records.emplace_back();
     const auto json = nlohmann::json::parse(line);
     for (const auto& [key, value] : json.items()) {
+      if (value.is_string()) continue;
       record[key] = value.is_null() ? std::nan("") : value.get<double>();
     }
   }

@@ -12,7 +12,7 @@
 
 namespace ringtrain {
 
-/// What a log step has in metrics.jsonl; null is NaN.
+/// The numbers that a log step has in metrics.jsonl; null is NaN.
 using StepMetrics = std::map<std::string, double>;
 /// The records of a metrics file, in order; none where it is not there.
 std::vector<StepMetrics> read_metrics(const std::filesystem::path& file);

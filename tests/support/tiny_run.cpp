@@ -85,10 +85,12 @@ Curve run_tiny(Context& context, const TinyRun& run, int steps) {
   Curve curve;
   double denominator = 0;
   for (int step = 0; step < steps; ++step) {
-    const LocalBatch batch =
-        cut_batch(tiny_batch(run, step), engine.trainer().layouts().front(), mesh.batch_shard(),
-                  mesh.shape.num_batch_shards(), mesh.coordinates.sp,
-                  {parse_loss_reduction(config.loss_reduction), run.documents});
+    GlobalBatch whole = tiny_batch(run, step);
+    const auto& layouts = engine.trainer().layouts();
+    whole.layout = static_cast<std::size_t>(step) % layouts.size();
+    const LocalBatch batch = cut_batch(
+        whole, layouts[whole.layout], mesh.batch_shard(), mesh.shape.num_batch_shards(),
+        mesh.coordinates.sp, {parse_loss_reduction(config.loss_reduction), run.documents});
     engine.zero_totals();
     engine.train(batch);
     denominator += batch.denominator;

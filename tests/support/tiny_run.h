@@ -40,7 +40,7 @@ struct Curve {
   std::vector<double> losses;  ///< of every micro-step
   std::vector<double> norms;   ///< of the gradient of every update
 };
-/// Collective over the mesh of `context`.
+/// Collective over the mesh of `context`. Where a run has several layouts, they take turns.
 Curve run_tiny(Context& context, const TinyRun& run, int steps);
 
 }  // namespace ringtrain

@@ -24,7 +24,8 @@ FittedTokenizer fit_tokenizer(World& world, const TokenizerConfig& config, bool 
 
 /// Collective: starts reading a data set for the ranks of a mesh. `name` is train_dataset or
 /// eval_dataset; `resume_state` is GlobalBatch::state_after of the batch before, or empty. The
-/// metrics of each batch gain "attended_keys": the keys a token sees on average.
+/// metrics of each batch gain "attended_keys", the keys a token sees on average, "sp_layout", how
+/// it is cut, and "attention_imbalance" (AttentionBalance).
 std::unique_ptr<BatchFeeder> start_feeder(World& world, const std::string& name,
                                           const DatasetConfig& dataset, const TrainConfig& config,
                                           std::shared_ptr<const Tokenizer> tokenizer,
