@@ -53,7 +53,8 @@ AttentionBalance attention_balance(const SequenceLayout& layout,
   const auto seq_length = static_cast<std::size_t>(layout.seq_length());
   const auto shards = static_cast<std::size_t>(num_shards);
   // Rows of one document are all alike: one a shard stands for them.
-  const std::size_t rows = document_starts.empty() ? 1 : document_starts.size() / seq_length / shards;
+  const std::size_t rows =
+      document_starts.empty() ? 1 : document_starts.size() / seq_length / shards;
   std::vector<std::vector<std::int32_t>> positions;
   for (int group = 0; group < num_groups; ++group) {
     positions.push_back(layout.group_positions(group));

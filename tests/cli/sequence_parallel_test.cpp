@@ -1,4 +1,5 @@
-// Runs that share sequences, from the outside: what is refused, what the metrics say of the balance.
+// Runs that share sequences, from the outside: what is refused, what the metrics say of the
+// balance.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -28,9 +29,9 @@ Trained trained(const std::string& mesh, const Options& options) {
 
 TEST(SequenceParallel, AllTypesGiveTheSameLosses) {
   const Trained one = trained("1,1,1,1", {"--packing=documents"});
-  for (const Options& options : {Options{"--sp_type=ring", "--llama.attention_type=ring_blockwise"},
-                                 Options{"--sp_type=ulysses"},
-                                 Options{"--sp_type=hybrid", "--ulysses_size=2"}}) {
+  for (const Options& options :
+       {Options{"--sp_type=ring", "--llama.attention_type=ring_blockwise"},
+        Options{"--sp_type=ulysses"}, Options{"--sp_type=hybrid", "--ulysses_size=2"}}) {
     SCOPED_TRACE(options[0]);
     Options all{"--packing=documents"};
     all.insert(all.end(), options.begin(), options.end());
@@ -65,8 +66,8 @@ TEST(SequenceParallel, DocumentsChooseTheLayoutOfTheirBatch) {
   for (const StepMetrics& step : documents.metrics) {
     EXPECT_GE(step.at("attention_imbalance"), 1);
     EXPECT_LT(step.at("attention_imbalance"), 4);
-    differs = differs ||
-              step.at("attention_imbalance") != documents.metrics[0].at("attention_imbalance");
+    differs =
+        differs || step.at("attention_imbalance") != documents.metrics[0].at("attention_imbalance");
   }
   EXPECT_TRUE(differs);
 }

@@ -21,8 +21,8 @@ std::vector<std::int32_t> random_documents(std::int64_t rows, std::int64_t seq_l
   for (std::int64_t i = 0; i < rows * seq_length; ++i) {
     const std::int64_t position = i % seq_length;
     const bool begins = position == 0 || starts[static_cast<std::size_t>(i)] == 0;
-    starts[static_cast<std::size_t>(i)] = begins ? static_cast<std::int32_t>(position)
-                                                 : starts[static_cast<std::size_t>(i - 1)];
+    starts[static_cast<std::size_t>(i)] =
+        begins ? static_cast<std::int32_t>(position) : starts[static_cast<std::size_t>(i - 1)];
   }
   return starts;
 }

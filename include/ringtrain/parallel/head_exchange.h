@@ -8,10 +8,10 @@ namespace ringtrain {
 /// arXiv:2309.14509): instead of all heads of its own tokens, a rank has some heads of the tokens
 /// of the whole group, and attention needs nothing else of them.
 ///
-/// Letters     U ranks of the group, B batch, T tokens of this rank, U T of the group in rank
-/// order,
-///             N heads of a tensor (query or key/value), n = max(N / U, 1) those that rank u gets:
-///             u n to (u + 1) n, or where U > N head u N / U, which U / N ranks then share
+/// Letters     U ranks of the group, B batch, T tokens of this rank, U T those of the group in the
+///             order of ranks; N heads of a tensor (query or key/value), of which rank u gets
+///             n = max(N / U, 1): heads u n to (u + 1) n, or where U > N head u N / U, which U / N
+///             ranks then share
 /// Collective  all ranks of the group, with equal shapes; on the compute stream
 /// Memory      results and messages in the arena; what is returned lies in the innermost scope
 /// Errors      InvalidArgument where neither of U and N divides the other
