@@ -69,7 +69,8 @@ __device__ bf16& element(std::uint8_t* tile, int row, int column) {
 
 /// Rows of the fragment of accumulators that this thread holds: (row, column) of element `i`.
 __device__ int fragment_row(int i) {
-  return static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4 + i % 4 / 2 * 8;
+  return static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4 +
+         i % 4 / 2 * 8;
 }
 __device__ int fragment_column(int i) {
   return i / 4 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2;

@@ -1,4 +1,5 @@
-// The building blocks of the Hopper kernels against plain loops, exactly: integers in, integers out.
+// The building blocks of the Hopper kernels against plain loops, exactly: integers in, integers
+// out.
 #include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>

@@ -75,7 +75,7 @@ int run(World& world, const std::string& mesh, int signal, const std::string& pl
       watchdog.progress(step, "forward and backward");
       stop_at.is_armed = step == kLastStep && world.rank() == 1;
       const LocalBatch batch =
-          cut_batch(tiny_batch(tiny, step), engine.trainer().layout(), at.batch_shard(),
+          cut_batch(tiny_batch(tiny, step), engine.trainer().layouts().front(), at.batch_shard(),
                     at.shape.num_batch_shards(), at.coordinates.sp, {LossReduction::kToken, false});
       engine.zero_totals();
       engine.train(batch);
