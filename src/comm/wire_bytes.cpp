@@ -26,10 +26,10 @@ std::string WireBytes::to_table() const {
   std::string table;
   for (const auto& [key, count] : counts_) {
     const auto& [group, operation] = key;
-    table += fmt::format("  {:<6} {:<15}{:>7} calls {:>18} bytes\n", group, operation, count.calls,
+    table += fmt::format("  {:<7} {:<15}{:>7} calls {:>18} bytes\n", group, operation, count.calls,
                          count.bytes);
   }
-  return table + fmt::format("  {:<36}{:>18} bytes\n", "sum", total());
+  return table + fmt::format("  {:<37}{:>18} bytes\n", "sum", total());
 }
 
 }  // namespace ringtrain

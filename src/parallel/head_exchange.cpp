@@ -45,6 +45,7 @@ struct Split {
 }  // namespace
 
 Tensor HeadExchange::to_heads(Tensor tokens) {
+  const Region region(context_.observer, context_.compute, {"tokens to heads"});
   const Split split(tokens.shape(), size());
   Shape shape;
   for (int i = 0; i < tokens.shape().rank() - 3; ++i) shape.append(tokens.size(i));
@@ -70,6 +71,7 @@ Tensor HeadExchange::to_heads(Tensor tokens) {
 }
 
 void HeadExchange::to_tokens(Tensor heads, Tensor tokens) {
+  const Region region(context_.observer, context_.compute, {"heads to tokens"});
   const Split split(tokens.shape(), size());
   const Tensor rows = heads.reshape({split.batch, size() * split.tokens, split.part_width()});
 

@@ -148,7 +148,7 @@ TEST(ExposedCommunication, IsInEveryLogLine) {
   EXPECT_NE(result.output.find("  exposed comm "), std::string::npos) << result.output;
   EXPECT_NE(result.output.find("sent by rank 0, 1, 2, 3 in a step "), std::string::npos)
       << result.output;
-  EXPECT_NE(result.output.find("  tp     all_reduce "), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("  tp      all_reduce "), std::string::npos) << result.output;
 }
 
 }  // namespace

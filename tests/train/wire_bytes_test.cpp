@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <ostream>
 #include <string>
@@ -51,7 +52,7 @@ Bytes count(const WireCase& c) {
   const auto stream = device->make_stream(StreamPriority::kNormal);
   WireBytes sent;
   Mesh mesh = place_only_mesh(c.mesh, {});
-  for (auto* group : {&mesh.ring, &mesh.tp, &mesh.param, &mesh.dp}) {
+  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
     *group = make_observed_communicator(std::move(*group), sent);
   }
   Arena arena = Arena::measuring();
@@ -79,7 +80,11 @@ Bytes formula(const WireCase& c) {
   const std::int64_t attention = 2 * kHidden * (kHeads + kKeyValueHeads) * kHeadDim;
   const std::int64_t layer = padded((attention + 3 * kHidden * kFfn) / tp + 2 * kHidden);
   const std::int64_t num_tensors = 9 * kLayers + 3;
-  const std::int64_t key_value = 2 * rows * kKeyValueHeads / tp * kHeadDim;
+  // In a ring of ulysses groups: heads of a rank, and keys and values of a group for these heads.
+  const std::int64_t ulysses = c.mesh.ulysses, ring = sp / ulysses;
+  const std::int64_t heads = kHeads / tp / ulysses;
+  const std::int64_t kv_heads = std::max<std::int64_t>(kKeyValueHeads / tp / ulysses, 1);
+  const std::int64_t key_value = 2 * rows * ulysses * kv_heads * kHeadDim;
 
   Bytes bytes;
   if (shards > 1) {
@@ -102,12 +107,19 @@ Bytes formula(const WireCase& c) {
     bytes[{"tp", "all_reduce"}] =
         2 * (tp - 1) * (activations + 4 * rows * fp32 + num_tensors * fp64) / tp;
   }
-  if (sp > 1 && c.attention_type == "ring_blockwise") {
+  if (ring > 1 && c.attention_type == "ring_blockwise") {
     bytes[{"sp", "exchange"}] =
-        kLayers * (2 * (sp - 1) * key_value * compute + sp * key_value * fp32);
-  } else if (sp > 1) {
-    bytes[{"sp", "all_gather"}] = kLayers * 2 * (sp - 1) * key_value * compute;
-    bytes[{"sp", "reduce_scatter"}] = kLayers * (sp - 1) * key_value * fp32;
+        kLayers * (2 * (ring - 1) * key_value * compute + ring * key_value * fp32);
+  } else if (ring > 1) {
+    bytes[{"sp", "all_gather"}] = kLayers * 2 * (ring - 1) * key_value * compute;
+    bytes[{"sp", "reduce_scatter"}] = kLayers * (ring - 1) * key_value * fp32;
+  }
+  if (ulysses > 1) {
+    // Of each token to every other rank: query, key, value and output forward; the first three
+    // and the output's gradient backward, its row sums, and the gradients of the first three.
+    const std::int64_t moved = (4 * heads + 4 * kv_heads) * kHeadDim * compute;
+    const std::int64_t gradients = ((heads + 2 * kv_heads) * kHeadDim + heads) * fp32;
+    bytes[{"ulysses", "exchange"}] = kLayers * (ulysses - 1) * rows * (moved + gradients);
   }
   return bytes;
 }
@@ -125,6 +137,9 @@ INSTANTIATE_TEST_SUITE_P(
                       WireCase{"ring", {1, 1, 1, 4}},
                       WireCase{"ring_bf16", {1, 1, 1, 4}, "ring_blockwise", "bf16"},
                       WireCase{"gathered", {1, 1, 1, 4}, "blockwise"},
+                      WireCase{"ulysses", {1, 1, 1, 4, 4}},
+                      WireCase{"hybrid_bf16", {1, 1, 1, 8, 2}, "ring_blockwise", "bf16"},
+                      WireCase{"hybrid_gathered", {1, 2, 2, 4, 2}, "blockwise"},
                       WireCase{"all", {2, 2, 2, 4}, "ring_blockwise", "bf16"},
                       WireCase{"all_gathered", {2, 2, 2, 2}, "standard", "bf16"}),
     [](const auto& each) { return each.param.name; });
@@ -156,7 +171,7 @@ TEST(WireBytes, CountsWhatObservedGroupsSend) {
   EXPECT_EQ(sent.counts().at({"tp", "exchange"}).bytes, 4 * 400u);
   EXPECT_EQ(sent.counts().at({"tp", "exchange"}).calls, 4);
   EXPECT_EQ(sent.total(), 7 * 400u);
-  EXPECT_NE(sent.to_table().find("tp     broadcast            3 calls"), std::string::npos)
+  EXPECT_NE(sent.to_table().find("tp      broadcast            3 calls"), std::string::npos)
       << sent.to_table();
 }
 

@@ -33,7 +33,7 @@ struct Transfer {
 class Communicator {
  public:
   virtual ~Communicator() = default;
-  /// "sp", "tp", "param", "dp", "world": used in messages.
+  /// "sp", "ulysses", "tp", "param", "dp", "world": used in messages.
   virtual const std::string& name() const = 0;
   virtual int rank() const = 0;  ///< in [0, size())
   virtual int size() const = 0;

@@ -17,7 +17,7 @@ namespace ringtrain {
 ///     all_gather, reduce_scatter, all_to_all   (P - 1) / P of the whole
 ///     all_reduce                               2 (P - 1) / P of the tensor
 ///     broadcast                                the tensor, but for the rank before the root
-///     exchange (a ring hop)                    the message, counted by its sender
+///     exchange (a ring hop, heads)             the messages to others, counted by their sender
 ///
 /// `operation` is one of the first four; `bytes` those of the whole tensor.
 std::size_t sent_bytes(std::string_view operation, std::size_t bytes, int num_ranks);
@@ -37,7 +37,8 @@ class WireBytes final : public StepObserver {
 
   const std::map<Key, Count>& counts() const { return counts_; }
   std::size_t total() const;
-  /// One row a group and operation, then the sum: "  sp     exchange     12 calls   1572864 bytes".
+  /// One row a group and operation, then the sum: "  sp      exchange     12 calls   1572864
+  /// bytes".
   std::string to_table() const;
 
  private:
