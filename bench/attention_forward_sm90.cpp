@@ -349,8 +349,7 @@ void time_all() {
 
 int run(const std::string& what) {
   if (what != "time") {
-    check_head_dim(128);
-    check_head_dim(64);
+    for (const int head_dim : {128, 64, 80, 32}) check_head_dim(head_dim);
     fmt::print("{} cases, {} failures, worst relative l2 {:.2e}\n", cases, failures, worst_l2);
   }
   if (what != "check") time_all();

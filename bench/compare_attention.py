@@ -75,9 +75,14 @@ def main():
     for text in args.cases or standard_cases():
         peer = Case(text, args.backend)
         ours, theirs = [], []
+        turns = [
+            lambda: ours.append(ringtrain.measure(text)),
+            lambda: theirs.append(peer.measure(args.warmups, args.runs)),
+        ]
         for _ in range(args.rounds):
-            ours.append(ringtrain.measure(text))
-            theirs.append(peer.measure(args.warmups, args.runs))
+            for turn in turns:
+                turn()
+            turns.reverse()  # so that neither is always the first
         ms, peer_ms = statistics.median(ours), statistics.median(theirs)
         flops, ratio = peer.flops, peer_ms / ms
         if args.json:

@@ -60,7 +60,8 @@ struct AttentionBackwardSm90 {
   static constexpr int kDqueryAt = kScoresAt + 2 * ScoreTile::kBytes;
   static constexpr int kStatisticsAt = kDqueryAt + kConsumers * DqueryTile::kBytes;
   static constexpr int kWorkAt = kStatisticsAt + kStages * static_cast<int>(sizeof(Statistics));
-  static constexpr int kBarriersAt = kWorkAt + 32;  // of a Work
+  static constexpr int kWorkBytes = 32;
+  static constexpr int kBarriersAt = kWorkAt + kWorkBytes;
   static constexpr int kSharedBytes = kPanelAlignment + kBarriersAt +
                                       2 * Pipeline<1>::kBarrierBytes +
                                       3 * Pipeline<kStages>::kBarrierBytes;
@@ -260,6 +261,7 @@ struct AttentionBackwardSm90 {
         ptx::bulk_wait_group<0>();  // added, not only read
         pass_turn(params, work, cursor, warpgroup);
       }
+      __syncwarp();
       cursor.advance(work);
     }
     if (is_elected) ptx::bulk_wait_group<0>();
@@ -476,26 +478,29 @@ struct AttentionBackwardSm90 {
                                        int warpgroup) {
     const int* done = turn(params, work, cursor, warpgroup);
     const int place = place_in_order(params, work, cursor.tile);
-    while (ptx::ld_acquire(done) != place) {
-    }
+    spin_until([&] { return ptx::ld_acquire(done) == place; });
   }
   __device__ static void pass_turn(const AttentionBackwardSm90Params& params,
                                    const volatile Work& work, const Cursor& cursor, int warpgroup) {
-    __threadfence();
     ptx::st_release(turn(params, work, cursor, warpgroup),
                     place_in_order(params, work, cursor.tile) + 1);
   }
 
-  /// This thread's part of scale * dQ to the warpgroup's panels.
+  /// This thread's part of scale * dQ to the warpgroup's panels. The swizzle moves neighbouring
+  /// rows within the same 32 bytes: odd rows store another column block, so that no banks collide.
   __device__ static void store_query_gradient(std::uint32_t to, const float (&dquery)[32],
                                               float scale, int row, int column) {
+    const bool is_odd = row % 2 == 1;
+    const std::uint32_t other_block = is_odd ? 2 * 8 * sizeof(float) : 0;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        const float* pair = dquery + 4 * j + 2 * i;
-        ptx::st_shared_v2(to + DqueryTile::offset(row + 8 * i, 8 * j + column), scale * pair[0],
-                          scale * pair[1]);
+        const float* even = dquery + 4 * j + 2 * i;
+        const float* odd = dquery + 4 * (j ^ 2) + 2 * i;
+        const std::uint32_t at = DqueryTile::offset(row + 8 * i, 8 * j + column) ^ other_block;
+        ptx::st_shared_v2(to + at, scale * (is_odd ? odd[0] : even[0]),
+                          scale * (is_odd ? odd[1] : even[1]));
       }
     }
   }
@@ -534,6 +539,7 @@ template <int kHeadDim, bool kDocuments>
 __global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim, kDocuments>::kThreads, 1)
     attention_backward_sm90_kernel(const __grid_constant__ AttentionBackwardSm90Params params) {
   using Kernel = AttentionBackwardSm90<kHeadDim, kDocuments>;
+  static_assert(sizeof(typename Kernel::Work) <= Kernel::kWorkBytes);
   extern __shared__ std::uint8_t raw_shared[];
   const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
   const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;

@@ -3,8 +3,7 @@
 #include <cstdint>
 
 /// fp32 tiles in shared memory as the copy engine wants them: panels of 32 columns, one row of a
-/// panel in 128 bytes, the 16-byte chunks of a row permuted by its number (128-byte swizzle), so
-/// that the accumulators of a warpgroup are stored without bank conflicts.
+/// panel in 128 bytes, the 16-byte chunks of a row permuted by its number (128-byte swizzle).
 namespace ringtrain::kernels {
 
 template <int kRows_, int kColumns_>

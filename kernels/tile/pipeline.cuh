@@ -8,15 +8,22 @@
 /// stage's bytes have arrived, `empty` when all consumers have let go of it.
 namespace ringtrain::kernels {
 
-__device__ inline void wait_for_phase(std::uint32_t barrier, std::uint32_t parity) {
-#ifdef RT_KERNEL_WATCHDOG  // a debug build traps after seconds instead of hanging
-  for (int tries = 0; !ptx::mbarrier_try_wait_parity(barrier, parity); ++tries) {
-    if (tries == 1 << 20) __trap();
+/// Waits for another part of the device. With RT_KERNEL_WATCHDOG, a debug build, it traps after
+/// seconds instead of hanging.
+template <typename Condition>
+__device__ void spin_until(Condition&& is_met) {
+#ifdef RT_KERNEL_WATCHDOG
+  for (int tries = 0; !is_met(); ++tries) {
+    if (tries == 1 << 22) __trap();
   }
 #else
-  while (!ptx::mbarrier_try_wait_parity(barrier, parity)) {
+  while (!is_met()) {
   }
 #endif
+}
+
+__device__ inline void wait_for_phase(std::uint32_t barrier, std::uint32_t parity) {
+  spin_until([&] { return ptx::mbarrier_try_wait_parity(barrier, parity); });
 }
 
 /// Where one side stands: each side keeps its own and advances it once per stage.

@@ -21,6 +21,7 @@ struct AttentionCase {
   std::vector<std::int32_t> query_positions = {}, key_positions = {};
   bool documents = false;
   int num_steps = 1, first_part = 0;
+  std::int32_t growth = 7;  // of a document over the one before, in tokens
 };
 
 AttentionProblem problem_of(const AttentionCase& c, DType dtype) {
@@ -31,13 +32,13 @@ AttentionProblem problem_of(const AttentionCase& c, DType dtype) {
   problem.causal = c.causal;
   if (!c.query_positions.empty()) problem.query_positions = c.query_positions;
   if (!c.key_positions.empty()) problem.key_positions = c.key_positions;
-  if (c.documents) {  // of 1, 8, 15, ... tokens in the first sequence, shifted in the others
+  if (c.documents) {  // of 1, 1 + growth, ... tokens in the first sequence, shifted in the others
     for (std::int32_t b = 0; b < c.batch; ++b) {
       std::int32_t start = 0, next = 1 + b, length = 1 + b;
       for (const std::int32_t position : problem.query_positions) {
         for (; position >= next; next += length) {
           start = next;
-          length += 7;
+          length += c.growth;
         }
         problem.lowest_visible.push_back(start);
       }
@@ -46,14 +47,12 @@ AttentionProblem problem_of(const AttentionCase& c, DType dtype) {
   return problem;
 }
 
-class AttentionTest : public OpTest<AttentionCase> {};
-
-TEST_P(AttentionTest, MatchesOracle) {
-  const AttentionCase& c = test_case();
-  const AttentionProblem problem = problem_of(c, dtype());
-  const AttentionResult actual = attend(device(), dtype(), problem, c.num_steps, c.first_part);
-  const AttentionResult expected = attend(oracle(), DType::kFloat64, problem);
-  if (!is_bf16()) {
+void expect_oracle(const AttentionCase& c, TestDevice& device, DType dtype) {
+  const AttentionProblem problem = problem_of(c, dtype);
+  const AttentionResult actual = attend(device, dtype, problem, c.num_steps, c.first_part);
+  const AttentionResult expected =
+      attend(TestDevice::shared(DeviceType::kCpu), DType::kFloat64, problem);
+  if (dtype == DType::kFloat32) {
     // Sums of up to a few hundred fp32 products; the exponential adds 2 ulp of each weight.
     EXPECT_LE(relative_l2(actual.out, expected.out), 1e-6);
     EXPECT_TRUE(all_close(actual.lse, expected.lse, {.relative = 1e-6, .absolute = 2e-6}));
@@ -65,7 +64,7 @@ TEST_P(AttentionTest, MatchesOracle) {
     return;
   }
   constexpr Tolerance kGradient{.relative = 1.5e-2, .absolute = 5e-7};  // as above
-  const AttentionResult rival = attend_plainly(problem, dtype());
+  const AttentionResult rival = attend_plainly(problem, dtype);
   EXPECT_TRUE(rivals(actual.out, rival.out, expected.out, 2));
   EXPECT_LE(relative_l2(actual.out, expected.out), 5e-3);
   EXPECT_TRUE(all_close(actual.lse, expected.lse, {.relative = 1e-6, .absolute = 2e-4}));
@@ -75,6 +74,12 @@ TEST_P(AttentionTest, MatchesOracle) {
   EXPECT_TRUE(close_l2(actual.dquery, expected.dquery, kGradient));
   EXPECT_TRUE(close_l2(actual.dkey, expected.dkey, kGradient));
   EXPECT_TRUE(close_l2(actual.dvalue, expected.dvalue, kGradient));
+}
+
+class AttentionTest : public OpTest<AttentionCase> {};
+
+TEST_P(AttentionTest, MatchesOracle) {
+  expect_oracle(test_case(), device(), dtype());
 }
 
 TEST_P(AttentionTest, IsDeterministic) {
@@ -165,11 +170,44 @@ std::vector<AttentionCase> attention_cases() {
        false,
        2,
        1},
+      // Long enough for tiles that no row of a tile sees, and for tiles that all rows see.
+      {"documents_of_400", 1, 900, 900, 1, 1, 64, 0, 0, true, {}, {}, true, 1, 0, 400},
+      {"documents_of_400_head_dim_128",
+       1,
+       900,
+       900,
+       2,
+       1,
+       128,
+       0,
+       0,
+       true,
+       {},
+       {},
+       true,
+       1,
+       0,
+       400},
+      {"head_dim_80_ring", 1, 150, 300, 2, 1, 80, 0, 0, true, ascending(150, 100), {}, false, 2, 1},
       {"ring_of_8_documents", 1, 64, 64, 2, 1, 64, 0, 0, true, {}, {}, true, 8, 5},
   };
 }
 
 RT_INSTANTIATE_OP_TEST(AttentionTest, attention_cases());
+
+/// On a GPU without --deterministic, as the trainer runs.
+class AttentionInAnyOrderTest : public ::testing::TestWithParam<AttentionCase> {
+ protected:
+  void SetUp() override { RT_SKIP_WITHOUT_GPU(); }
+};
+
+TEST_P(AttentionInAnyOrderTest, MatchesOracle) {
+  static TestDevice device(DeviceType::kCuda, /*deterministic=*/false);
+  expect_oracle(GetParam(), device, DType::kBFloat16);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, AttentionInAnyOrderTest, ::testing::ValuesIn(attention_cases()),
+                         [](const auto& each) { return each.param.name; });
 
 /// Tests on every target that need no table of shapes.
 struct NoCase {

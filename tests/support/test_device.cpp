@@ -43,12 +43,13 @@ HostTensor read(const std::vector<std::byte>& bytes, Shape shape) {
 
 }  // namespace
 
-TestDevice::TestDevice(DeviceType type)
+TestDevice::TestDevice(DeviceType type, bool deterministic)
     : device_(make_device(type)),
       stream_(device_->make_stream(StreamPriority::kNormal)),
       memory_(*device_, kArenaBytes),
       arena_(memory_.data(), memory_.bytes()),
-      backend_(type == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()) {
+      backend_(type == DeviceType::kCuda ? make_cuda_backend(*device_, deterministic)
+                                         : make_cpu_backend()) {
   const auto words = static_cast<std::int64_t>((backend_->workspace_bytes() + 3) / 4);
   backend_->bind_workspace(arena_.allocate({words}, DType::kInt32, MemoryKind::kWorkspace));
 }

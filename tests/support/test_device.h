@@ -16,7 +16,8 @@ namespace ringtrain {
 /// Tensors live until the innermost Arena::Scope of `arena()` ends.
 class TestDevice {
  public:
-  explicit TestDevice(DeviceType type);
+  /// `deterministic` as in make_cuda_backend.
+  explicit TestDevice(DeviceType type, bool deterministic = true);
 
   /// The device of this type that all tests of the process share.
   static TestDevice& shared(DeviceType type);
