@@ -142,7 +142,7 @@ void load_hf_parameters(const fs::path& directory, const ParameterTable& table, 
   check_tensors(directory, tensors, table);
   ShardCopy copy(context.device, context.compute);
   for (std::size_t u = 0; u < table.units().size(); ++u) {
-    copy.zero(masters.shards[u]);
+    copy.zero(masters, u);
     for (const SegmentRun& run :
          segment_runs(table, table.units()[u], context.mesh.param->rank())) {
       const Source& source = tensors.sources().at(run.segment->name);
@@ -151,7 +151,7 @@ void load_hf_parameters(const fs::path& directory, const ParameterTable& table, 
         source.file->read_floats(*source.entry, range.whole_begin, range.count,
                                  values.data() + range.piece_begin);
       }
-      copy.upload(masters.shards[u], run.shard_begin, values);
+      copy.upload(masters, u, run.shard_begin, values);
     }
   }
 }

@@ -65,7 +65,7 @@ std::vector<float> TensorGather::gather(const ShardFamily& family, std::size_t u
     });
     if (run == runs.end()) return pack({.begin = 0, .count = 0}, {});
     return pack({.begin = run->segment_begin, .count = run->count},
-                copy_.download(family.shards[unit], run->shard_begin, run->count));
+                copy_.download(family, unit, run->shard_begin, run->count));
   };
   if (world_.rank() != 0) {
     if (sends(places_[static_cast<std::size_t>(world_.rank())], segment)) {

@@ -133,12 +133,11 @@ void load_train_state(const fs::path& directory, const ParameterTable& table, Co
     }
     check_tensors(directory, family.name, saved->second, table);
     for (std::size_t u = 0; u < table.units().size(); ++u) {
-      copy.zero(family.shards[u]);
+      copy.zero(family, u);
       for (const SegmentRun& run :
            segment_runs(table, table.units()[u], context.mesh.param->rank())) {
         const Manifest::SavedTensor& tensor = saved->second.at(run.segment->name);
-        copy.upload(family.shards[u], run.shard_begin,
-                    read_run(directory, files, tensor, run, table));
+        copy.upload(family, u, run.shard_begin, read_run(directory, files, tensor, run, table));
       }
     }
   }

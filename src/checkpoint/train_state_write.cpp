@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 /// A part of this rank's shards that goes into its file.
 struct Piece {
   const ShardFamily* family;
-  Tensor shard;
+  std::size_t unit;
   SegmentRun run;
   std::string key;
 };
@@ -28,8 +28,7 @@ std::vector<Piece> pieces_of_rank(const ParameterTable& table, const Context& co
       for (const SegmentRun& run :
            segment_runs(table, table.units()[u], context.mesh.param->rank())) {
         if (run.segment->split == TpSplit::kReplicated && table.tp_rank() != 0) continue;
-        pieces.push_back(
-            {&family, family.shards[u], run, fmt::format("{}/{}", family.name, run.segment->name)});
+        pieces.push_back({&family, u, run, fmt::format("{}/{}", family.name, run.segment->name)});
       }
     }
   }
@@ -43,7 +42,8 @@ Manifest write_pieces(const fs::path& directory, const std::string& name,
   std::vector<SafetensorsWriter::Declaration> declarations;
   for (const Piece& piece : pieces) {
     const Segment& segment = *piece.run.segment;
-    declarations.push_back({piece.key, piece.shard.dtype(), {piece.run.count}});
+    declarations.push_back(
+        {piece.key, piece.family->shards[piece.unit].dtype(), {piece.run.count}});
     manifest.families[piece.family->name][segment.name] = {
         .shape = segment.shape,
         .split = segment.split,
@@ -57,7 +57,7 @@ Manifest write_pieces(const fs::path& directory, const std::string& name,
   ShardCopy copy(context.device, context.compute);
   for (const Piece& piece : pieces) {
     const std::vector<float> values =
-        copy.download(piece.shard, piece.run.shard_begin, piece.run.count);
+        copy.download(*piece.family, piece.unit, piece.run.shard_begin, piece.run.count);
     writer.append(piece.key, DType::kFloat32, values.data(), piece.run.count);
   }
   writer.finish();

@@ -18,6 +18,10 @@ std::string_view description_of(Command command) {
       return "Evaluates a checkpoint on eval_dataset, for eval_steps batches.";
     case Command::kVerify:
       return "Compares logits, loss and gradients of a checkpoint with a reference file.";
+    case Command::kPlan:
+      return "Plans the memory of `ringtrain train` with the same options, for any number of "
+             "ranks; "
+             "needs no GPU, no data and no tokenizer. Exit code 1: it does not fit.";
   }
   throw InvalidArgument("no such command");
 }
@@ -57,11 +61,12 @@ void add_table(ArgumentParser& parser, Command command, Reading& reading) {
 
 using NamedDataset = std::pair<std::string, const DatasetConfig*>;
 
-/// The data sets that the command reads.
+/// The data sets that the command reads, or whose shapes it plans for.
 std::vector<NamedDataset> datasets_of(Command command, const TrainConfig& config) {
   std::vector<NamedDataset> datasets;
-  if (command == Command::kTrain) datasets.emplace_back("train_dataset", &config.train_dataset);
-  if (command == Command::kEval || (command == Command::kTrain && config.eval_steps > 0)) {
+  const bool trains = command == Command::kTrain || command == Command::kPlan;
+  if (trains) datasets.emplace_back("train_dataset", &config.train_dataset);
+  if (command == Command::kEval || (trains && config.eval_steps > 0)) {
     datasets.emplace_back("eval_dataset", &config.eval_dataset);
   }
   return datasets;
@@ -77,6 +82,8 @@ std::string_view name_of(Command command) {
       return "eval";
     case Command::kVerify:
       return "verify";
+    case Command::kPlan:
+      return "plan";
   }
   throw InvalidArgument("no such command");
 }
@@ -107,7 +114,11 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
   }
   validate_config(command, config);
   for (const auto& [name, dataset] : datasets_of(command, config)) {
-    validate_dataset(name, *dataset, config.llama);
+    if (command == Command::kPlan) {
+      validate_dataset_shape(name, *dataset, config.llama);
+    } else {
+      validate_dataset(name, *dataset, config.llama);
+    }
   }
   return job;
 }

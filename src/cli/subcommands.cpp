@@ -11,6 +11,7 @@ std::span<const Subcommand> subcommands() {
       Subcommand{"verify",
                  "compares a checkpoint's logits, gradients and training with a reference",
                  verify_command},
+      Subcommand{"plan", "shows the memory of a training run, without a GPU", plan_command},
       Subcommand{"tokenize", "shows ids of a text and back; counts the tokens of a file",
                  tokenize_command},
       Subcommand{"bench", "times attention, alone on one device", bench_command},

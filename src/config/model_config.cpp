@@ -1,8 +1,26 @@
 #include "ringtrain/config/model_config.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
 #include "ringtrain/config/suggestion.h"
+#include "ringtrain/core/error.h"
 
 namespace ringtrain {
+namespace {
+
+RematPolicy policy_of(const std::string& valid_name) {
+  if (valid_name == "dots_saveable") return RematPolicy::kDotsSaveable;
+  if (valid_name == "save_attention") return RematPolicy::kSaveAttention;
+  if (valid_name == "offload") return RematPolicy::kOffload;
+  if (valid_name == "nothing_saveable") return RematPolicy::kNothingSaveable;
+  if (valid_name == "offload_input") return RematPolicy::kOffloadInput;
+  return RematPolicy::kEverythingSaveable;
+}
+
+}  // namespace
 
 const std::vector<std::string>& attention_type_names() {
   static const std::vector<std::string> names{"standard", "ring_standard", "blockwise",
@@ -13,6 +31,13 @@ const std::vector<std::string>& attention_type_names() {
 const std::vector<std::string>& remat_names() {
   static const std::vector<std::string> names{"everything_saveable", "dots_saveable",
                                               "save_attention", "nothing_saveable"};
+  return names;
+}
+
+const std::vector<std::string>& remat_block_names() {
+  static const std::vector<std::string> names{"everything_saveable", "dots_saveable",
+                                              "save_attention",      "offload",
+                                              "nothing_saveable",    "offload_input"};
   return names;
 }
 
@@ -28,12 +53,38 @@ AttentionType ModelConfig::resolved_attention_type() const {
 }
 
 RematPolicy parse_remat(const std::string& name, const std::string& flag) {
-  if (name.empty()) return RematPolicy::kEverythingSaveable;
-  check_choice(flag, name, remat_names());
-  if (name == "everything_saveable") return RematPolicy::kEverythingSaveable;
-  if (name == "dots_saveable") return RematPolicy::kDotsSaveable;
-  if (name == "save_attention") return RematPolicy::kSaveAttention;
-  return RematPolicy::kNothingSaveable;
+  if (!name.empty()) check_choice(flag, name, remat_names());
+  return policy_of(name);
+}
+
+std::vector<RematPolicy> parse_remat_block(const std::string& text, std::int64_t layers) {
+  const std::string flag = "llama.remat_block";
+  if (text.find(':') == text.npos) {
+    if (!text.empty()) check_choice(flag, text, remat_block_names());
+    return std::vector<RematPolicy>(static_cast<std::size_t>(layers), policy_of(text));
+  }
+  std::vector<RematPolicy> policies;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    const std::size_t colon = std::min(part.find(':'), part.size());
+    check_choice(flag, part.substr(0, colon), remat_block_names());
+    const char* last = part.data() + part.size();
+    std::int64_t count = 0;
+    const auto read = std::from_chars(std::min(part.data() + colon + 1, last), last, count);
+    if (read.ec != std::errc() || read.ptr != last || count < 0 || count > layers) {
+      throw InvalidArgument(fmt::format(
+          "{} '{}': a mix is POLICY:LAYERS,POLICY:LAYERS,... of {} layers", flag, text, layers));
+    }
+    policies.insert(policies.end(), static_cast<std::size_t>(count),
+                    policy_of(part.substr(0, colon)));
+    begin = end + 1;
+  }
+  if (static_cast<std::int64_t>(policies.size()) != layers) {
+    throw InvalidArgument(fmt::format("{} '{}' names {} layers, the model has {}", flag, text,
+                                      policies.size(), layers));
+  }
+  return policies;
 }
 
 }  // namespace ringtrain

@@ -10,6 +10,14 @@ void add_optimizer_options(std::vector<Option>& table) {
   optimizer.add<&OptimizerConfig::accumulate_gradient_steps>("accumulate_gradient_steps",
                                                              "micro-batches of one update");
 
+  OptionSection<> memory(table, "", group, static_cast<unsigned>(Command::kTrain));
+  memory.add<&TrainConfig::offload_optimizer>(
+      "offload_optimizer", "keep fp32 parameters and moments in host memory; updates stream them");
+  memory
+      .add<&TrainConfig::grad_dtype>("grad_dtype",
+                                     "type in which gradients are kept between micro-batches")
+      .choices = {"fp32", "bf16"};
+
   using A = AdamWConfig;
   OptionSection<&TrainConfig::optimizer, &OptimizerConfig::adamw_optimizer> adamw(
       table, "optimizer.adamw_optimizer.", group, kTraining);

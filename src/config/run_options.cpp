@@ -90,10 +90,23 @@ void add_verify_options(std::vector<Option>& table) {
                                              "largest relative error of a training loss");
 }
 
+void add_plan_options(std::vector<Option>& table) {
+  OptionSection<&TrainConfig::plan> plan(table, "", "Plan", static_cast<unsigned>(Command::kPlan));
+  plan.add<&PlanConfig::world_size>("world_size", "ranks of the run that is planned");
+  plan.add<&PlanConfig::ranks_per_host>("ranks_per_host",
+                                        "ranks that share a host; 0: all, at most 8");
+  plan.add<&PlanConfig::device_memory>(
+      "device_memory", "of one device, such as 80GiB or 80GB (--device=cpu: unused)");
+  plan.add<&PlanConfig::host_memory>("host_memory", "of one host, within its limit");
+  plan.add<&PlanConfig::max_context>("max_context", "find the longest seq_length that fits");
+  plan.add<&PlanConfig::json>("json", "print the plan as one JSON object, in bytes");
+}
+
 }  // namespace
 
 void add_run_options(std::vector<Option>& table) {
   add_verify_options(table);
+  add_plan_options(table);
   add_loop_options(table);
   add_mesh_options(table);
   add_checkpoint_options(table);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "ringtrain/config/byte_size.h"
 #include "ringtrain/config/suggestion.h"
 #include "ringtrain/core/error.h"
 
@@ -105,6 +106,21 @@ void validate_blocks(const TrainConfig& config) {
   check_at_least<std::int64_t>("llama.scan_key_chunk_size", llama.scan_key_chunk_size, 1);
   check_at_least<std::int64_t>("llama.scan_mlp_chunk_size", llama.scan_mlp_chunk_size, 1);
   check_at_least<std::int64_t>("loss_chunk_size", config.loss_chunk_size, 1);
+  if (llama.remat_block != kRematAuto) {
+    parse_remat_block(llama.remat_block, llama.num_hidden_layers);
+  }
+}
+
+void validate_plan(const PlanConfig& plan) {
+  constexpr std::int64_t kMostRanks = 1 << 20;
+  check_at_least<std::int64_t>("world_size", plan.world_size, 1);
+  if (plan.world_size > kMostRanks) {
+    throw InvalidArgument(
+        fmt::format("world_size must be at most {}, got {}", kMostRanks, plan.world_size));
+  }
+  check_at_least<std::int64_t>("ranks_per_host", plan.ranks_per_host, 0);
+  parse_byte_size("device_memory", plan.device_memory);
+  parse_byte_size("host_memory", plan.host_memory);
 }
 
 /// Sizes of tp that divide all three.
@@ -183,6 +199,21 @@ void validate_config(Command command, const TrainConfig& config) {
   }
   validate_loop(config);
   validate_optimizer(config.optimizer);
+  if (command == Command::kPlan) validate_plan(config.plan);
+}
+
+void validate_dataset_shape(const std::string& name, const DatasetConfig& dataset,
+                            const ModelConfig& model) {
+  const std::string prefix = name + ".json_dataset.";
+  const JsonDatasetConfig& json = dataset.json_dataset;
+  check_at_least<std::int64_t>(prefix + "seq_length", json.seq_length, 1);
+  check_at_least<std::int64_t>(prefix + "batch_size", json.batch_size, 1);
+  if (json.seq_length > model.max_sequence_length) {
+    throw InvalidArgument(fmt::format(
+        "{}seq_length {} is longer than the model's llama.max_sequence_length {}; raise the "
+        "latter to train on longer sequences",
+        prefix, json.seq_length, model.max_sequence_length));
+  }
 }
 
 void validate_dataset(const std::string& name, const DatasetConfig& dataset,
@@ -196,10 +227,9 @@ void validate_dataset(const std::string& name, const DatasetConfig& dataset,
         dataset.type == "huggingface" ? "not used by type=huggingface, which is not supported"
                                       : "not set"));
   }
+  validate_dataset_shape(name, dataset, model);
   const std::string prefix = name + ".json_dataset.";
   const JsonDatasetConfig& json = dataset.json_dataset;
-  check_at_least<std::int64_t>(prefix + "seq_length", json.seq_length, 1);
-  check_at_least<std::int64_t>(prefix + "batch_size", json.batch_size, 1);
   check_at_least<std::int64_t>(prefix + "start_seek_loc", json.start_seek_loc, 0);
   check_at_least<std::int64_t>(prefix + "example_index_at_start", json.example_index_at_start, 0);
   check_at_least<std::int64_t>(prefix + "tokens_count_at_start", json.tokens_count_at_start, 0);
@@ -210,12 +240,6 @@ void validate_dataset(const std::string& name, const DatasetConfig& dataset,
                                json.tokenizer_parallel_batch_size, 1);
   check_at_least<std::int64_t>(prefix + "throughput_average_window_size",
                                json.throughput_average_window_size, 1);
-  if (json.seq_length > model.max_sequence_length) {
-    throw InvalidArgument(fmt::format(
-        "{}seq_length {} is longer than the model's llama.max_sequence_length {}; raise the "
-        "latter to train on longer sequences",
-        prefix, json.seq_length, model.max_sequence_length));
-  }
   const TextProcessorConfig& text = dataset.text_processor;
   if (text.fields.empty() == text.fields_from_example.empty()) {
     throw InvalidArgument(

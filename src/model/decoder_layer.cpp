@@ -1,6 +1,6 @@
 #include "ringtrain/model/decoder_layer.h"
 
-#include <algorithm>
+#include "ringtrain/model/chunks.h"
 
 namespace ringtrain {
 
@@ -11,29 +11,6 @@ struct DecoderLayer::FfnChunk {
 
 Tensor DecoderLayer::workspace(Shape shape, DType dtype) const {
   return context_.arena.allocate(shape, dtype, MemoryKind::kWorkspace);
-}
-
-LayerActivations DecoderLayer::allocate() const {
-  const LayerShape& s = shape_;
-  const auto keep = [&](bool wanted, Shape shape, DType dtype) {
-    return wanted ? context_.arena.allocate(shape, dtype, MemoryKind::kActivations) : Tensor{};
-  };
-  const DType type = context_.compute_dtype;
-  LayerActivations kept;
-  kept.input = keep(true, {s.rows(), s.hidden}, type);
-  kept.attention_rstd = keep(plan_.normed_attention, {s.rows()}, DType::kFloat32);
-  kept.normed_attention = keep(plan_.normed_attention, {s.rows(), s.hidden}, type);
-  kept.query = keep(plan_.query_key_value, {s.batch, s.tokens, s.heads, s.head_dim}, type);
-  kept.key_value =
-      keep(plan_.query_key_value, {2, s.batch, s.tokens, s.kv_heads, s.head_dim}, type);
-  kept.attention_out = keep(plan_.attention, {s.batch, s.tokens, s.heads, s.head_dim}, type);
-  kept.lse = keep(plan_.attention, {s.batch, s.heads, s.tokens}, DType::kFloat32);
-  kept.middle = keep(plan_.middle, {s.rows(), s.hidden}, type);
-  kept.ffn_rstd = keep(plan_.normed_ffn, {s.rows()}, DType::kFloat32);
-  kept.normed_ffn = keep(plan_.normed_ffn, {s.rows(), s.hidden}, type);
-  kept.gate_up = keep(plan_.gate_up, {s.rows(), 2 * s.ffn}, type);
-  kept.activation = keep(plan_.activation, {s.rows(), s.ffn}, type);
-  return kept;
 }
 
 void DecoderLayer::compute_normed(const LayerTensors& weights, LayerActivations& at) {
@@ -116,15 +93,15 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
   compute_attention(at, lowest_visible);
   compute_middle(weights, at);
   const Region region(context_.observer, context_.compute, {"feed-forward"});
-  for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
+  const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope chunk_scope(context_.arena);
-    const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);
     const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/false);
     const Tensor out = output.slice(begin, count);
     context_.ops.matmul({chunk.activation, weights.w2, out, false, true}, context_.compute);
     context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
     context_.ops.add(at.middle.slice(begin, count), out, context_.compute);
-  }
+  };
+  for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
 }
 
 void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gradients,
@@ -142,9 +119,8 @@ void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gra
 void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
                                 const LayerActivations& at, Tensor dx) {
   const Region region(context_.observer, context_.compute, {"feed-forward backward"});
-  for (std::int64_t begin = 0; begin < shape_.rows(); begin += shape_.mlp_chunk_size) {
+  const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope scope(context_.arena);
-    const std::int64_t count = std::min(shape_.mlp_chunk_size, shape_.rows() - begin);
     const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/true);
     const Tensor dout = dx.slice(begin, count);
     const Tensor dactivation = workspace({count, shape_.ffn});
@@ -161,7 +137,8 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors&
     context_.ops.rms_norm_backward({dnormed, at.middle.slice(begin, count), weights.ffn_norm,
                                     chunk.rstd, dout, gradients.ffn_norm},
                                    context_.compute);
-  }
+  };
+  for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
 }
 
 void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTensors& gradients,

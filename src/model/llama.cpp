@@ -50,8 +50,9 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
                          config.intermediate_size / tp,
                          config.scan_mlp ? config.scan_mlp_chunk_size : rows_,
                          static_cast<float>(config.rms_norm_eps)};
-  layer_ = std::make_unique<DecoderLayer>(context, attention_, shape, make_remat_plan(config),
+  layer_ = std::make_unique<DecoderLayer>(context, attention_, shape,
                                           upload(context, rope_inverse_frequencies(config)));
+  activations_ = std::make_unique<ActivationStore>(context, shape, make_remat_plans(config));
 }
 
 void LlamaModel::embed(const DeviceBatch& batch, Tensor out) {
@@ -114,7 +115,9 @@ void LlamaModel::train_step(const DeviceBatch& batch, Tensor totals) {
   const Arena::Scope scope(context_.arena);
   const Tensor dx = context_.arena.allocate({rows_, config_.hidden_size}, context_.compute_dtype,
                                             MemoryKind::kActivations);
-  const LayerActivations first = layer_->allocate();
+  const Arena::Scope host_scope(context_.host);
+  activations_->begin_step();
+  const LayerActivations first = activations_->open(0);
   embed(batch, first.input);
   train_from_layer(0, first, batch, dx, totals);
   const Region region(context_.observer, context_.compute, {"backward", unit(0).name.c_str()});
@@ -134,13 +137,17 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const
   {
     const Arena::Scope scope(context_.arena);
     if (layer + 1 < num_layers()) {
-      const LayerActivations next = layer_->allocate();
+      const LayerActivations next = activations_->open(layer + 1);
+      activations_->begin_forward(layer);
       forward_layer(layer, kept, batch, next.input);
+      activations_->end_forward(layer);
       train_from_layer(layer + 1, next, batch, dx, totals);
     } else {
       const Tensor output = context_.arena.allocate(
           {rows_, config_.hidden_size}, context_.compute_dtype, MemoryKind::kActivations);
+      activations_->begin_forward(layer);
       forward_layer(layer, kept, batch, output);
+      activations_->end_forward(layer);
       const LossHead::Args args = head_args(batch, output, totals);
       parameters_.prefetch(unit_index);
       const Tensor flat = parameters_.begin_gradient(head_unit());
@@ -160,7 +167,9 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const
   parameters_.prefetch(unit_index - 1);
   const LayerTensors gradients =
       layer_tensors(unit(unit_index), parameters_.begin_gradient(unit_index));
+  activations_->begin_backward(layer);
   layer_->backward(weights, gradients, kept, batch.lowest_visible, dx);
+  activations_->end_backward(layer);
   parameters_.end_gradient(unit_index);
   parameters_.release(unit_index);
 }

@@ -1,6 +1,6 @@
 #include "ringtrain/model/loss_head.h"
 
-#include <algorithm>
+#include "ringtrain/model/chunks.h"
 
 namespace ringtrain {
 
@@ -20,9 +20,8 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
   const auto workspace = [&](Shape shape, DType dtype) {
     return context_.arena.allocate(shape, dtype, MemoryKind::kWorkspace);
   };
-  for (std::int64_t begin = 0; begin < rows; begin += options_.chunk_size) {
+  const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope scope(context_.arena);
-    const std::int64_t count = std::min(options_.chunk_size, rows - begin);
     const Tensor x = args.x.slice(begin, count);
     const Tensor normed = workspace({count, hidden}, context_.compute_dtype);
     const Tensor rstd = workspace({count}, DType::kFloat32);
@@ -34,7 +33,7 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
     }
     cross_entropy(logits, args.targets.slice(begin, count), args.weights.slice(begin, count),
                   args.totals, gradients != nullptr);
-    if (gradients == nullptr) continue;
+    if (gradients == nullptr) return;
     const Tensor dnormed = workspace({count, hidden}, context_.compute_dtype);
     const Tensor dx = gradients->dx.slice(begin, count);
     context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, true}, context_.compute);
@@ -43,7 +42,8 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
     context_.ops.fill(dx, 0, context_.compute);
     context_.ops.rms_norm_backward({dnormed, x, args.norm, rstd, dx, gradients->dnorm},
                                    context_.compute);
-  }
+  };
+  for_each_chunk(context_, rows, options_.chunk_size, compute_chunk);
 }
 
 void LossHead::cross_entropy(Tensor logits, Tensor targets, Tensor weights, Tensor totals,

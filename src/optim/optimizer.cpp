@@ -1,6 +1,7 @@
 #include "ringtrain/optim/optimizer.h"
 
 #include <limits>
+#include <span>
 
 #include "ringtrain/optim/schedule.h"
 
@@ -8,17 +9,6 @@ namespace ringtrain {
 namespace {
 
 constexpr double kAdamEps = 1e-8;
-
-ShardFamily make_moments(const char* name, const ParameterTable& table, DType dtype,
-                         Context& context) {
-  ShardFamily family{.name = name, .shards = {}};
-  for (const ParameterUnit& unit : table.units()) {
-    family.shards.push_back(
-        context.arena.allocate({table.shard_elements(unit)}, dtype, MemoryKind::kOptimizer));
-    context.ops.fill(family.shards.back(), 0.0, context.compute);
-  }
-  return family;
-}
 
 }  // namespace
 
@@ -41,11 +31,16 @@ Optimizer::Rule Optimizer::rule_of(const OptimizerConfig& config) {
           .bf16_momentum = adamw.bf16_momentum};
 }
 
-Optimizer::Optimizer(const OptimizerConfig& config, const ParameterTable& table, Context& context)
-    : config_(config), rule_(rule_of(config)), table_(table), context_(context) {
+Optimizer::Optimizer(const OptimizerConfig& config, const ParameterTable& table, Context& context,
+                     bool moments_on_host)
+    : config_(config),
+      rule_(rule_of(config)),
+      table_(table),
+      context_(context),
+      pass_(context, table) {
   check_optimizer(config);
-  m_ = make_moments("m", table, rule_.bf16_momentum ? DType::kBFloat16 : DType::kFloat32, context);
-  v_ = make_moments("v", table, DType::kFloat32, context);
+  m_ = make_moments("m", rule_.bf16_momentum ? DType::kBFloat16 : DType::kFloat32, moments_on_host);
+  v_ = make_moments("v", DType::kFloat32, moments_on_host);
   const auto allocate = [&](std::int64_t size, DType dtype) {
     return context.arena.allocate({size}, dtype, MemoryKind::kOptimizer);
   };
@@ -56,6 +51,20 @@ Optimizer::Optimizer(const OptimizerConfig& config, const ParameterTable& table,
   parameter_norm_ = allocate(2, DType::kFloat32);
   context.ops.fill(clip_, 0.0, context.compute);  // may be read before the first update
   upload_ranges();
+}
+
+ShardFamily Optimizer::make_moments(const char* name, DType dtype, bool on_host) {
+  ShardFamily family{.name = name, .shards = {}, .on_host = on_host};
+  Arena& arena = on_host ? context_.host : context_.arena;
+  for (const ParameterUnit& unit : table_.units()) {
+    family.shards.push_back(
+        arena.allocate({table_.shard_elements(unit)}, dtype, MemoryKind::kOptimizer));
+  }
+  pass_.run({{.family = &family, .is_read = false, .is_written = true}}, context_.compute,
+            [&](std::size_t, std::span<const Tensor> shards) {
+              context_.ops.fill(shards[0], 0.0, context_.compute);
+            });
+  return family;
 }
 
 void Optimizer::upload_ranges() {
@@ -84,13 +93,22 @@ void Optimizer::upload_ranges() {
   context_.compute.synchronise();
 }
 
+Tensor Optimizer::in_fp32(Tensor shard, Stream& stream) {
+  if (shard.dtype() == DType::kFloat32) return shard;
+  const Tensor values =
+      context_.arena.allocate(shard.shape(), DType::kFloat32, MemoryKind::kWorkspace);
+  context_.ops.cast(shard, values, stream);
+  return values;
+}
+
 void Optimizer::sum_of_squares(const ShardFamily& values, Tensor sums, Stream& stream) {
   context_.ops.fill(sums, 0.0, stream);
-  for (std::size_t unit = 0; unit < values.shards.size(); ++unit) {
-    if (!ranges_[unit]) continue;
-    context_.ops.sum_of_squares({.x = values.shards[unit], .ranges = ranges_[unit], .sums = sums},
-                                stream);
-  }
+  pass_.run({{.family = &values}}, stream, [&](std::size_t unit, std::span<const Tensor> shards) {
+    if (!ranges_[unit]) return;  // padding only
+    const Arena::Scope scope(context_.arena);
+    context_.ops.sum_of_squares(
+        {.x = in_fp32(shards[0], stream), .ranges = ranges_[unit], .sums = sums}, stream);
+  });
   context_.mesh.param->all_reduce(sums, ReduceOp::kSum, stream);
   context_.mesh.tp->all_reduce(sums, ReduceOp::kSum, stream);
 }
@@ -105,7 +123,7 @@ double Optimizer::decay_of_step(double rate) const {
 }
 
 void Optimizer::update(const ShardFamily& masters, const ShardFamily& gradients, double denominator,
-                       Stream& stream) {
+                       Stream& stream, const Updated& updated) {
   const double rate = learning_rate();
   sum_of_squares(gradients, gradient_sums_, stream);
   context_.ops.clip_scale({.sums = gradient_sums_,
@@ -114,39 +132,52 @@ void Optimizer::update(const ShardFamily& masters, const ShardFamily& gradients,
                            .max_norm = rule_.clip_gradient},
                           stream);
   if (rule_.adafactor) sum_of_squares(masters, parameter_sums_, stream);
-  for (std::size_t unit = 0; unit < masters.shards.size(); ++unit) {
-    if (!ranges_[unit]) continue;  // padding only
-    if (rule_.adafactor) {
-      context_.ops.adafactor({.param = masters.shards[unit],
-                              .grad = gradients.shards[unit],
-                              .factor = clip_,
-                              .m = m_.shards[unit],
-                              .v = v_.shards[unit],
-                              .ranges = ranges_[unit],
-                              .param_sums = parameter_sums_,
-                              .param_counts = counts_,
-                              .learning_rate = rate,
-                              .b1 = rule_.b1,
-                              .decay_rate = rule_.b2,
-                              .weight_decay = decay_of_step(rate),
-                              .step = num_updates_},
-                             stream);
-    } else {
-      context_.ops.adamw({.param = masters.shards[unit],
-                          .grad = gradients.shards[unit],
-                          .factor = clip_,
-                          .m = m_.shards[unit],
-                          .v = v_.shards[unit],
-                          .learning_rate = rate,
-                          .b1 = rule_.b1,
-                          .b2 = rule_.b2,
-                          .eps = kAdamEps,
-                          .weight_decay = rule_.weight_decay,
-                          .step = num_updates_ + 1},
-                         stream);
-    }
-  }
+  pass_.run({{.family = &masters, .is_written = true},
+             {.family = &gradients},
+             {.family = &m_, .is_written = true},
+             {.family = &v_, .is_written = true}},
+            stream, [&](std::size_t unit, std::span<const Tensor> shards) {
+              if (ranges_[unit]) {  // else padding only
+                const Arena::Scope scope(context_.arena);
+                update_unit(unit, shards[0], in_fp32(shards[1], stream), shards[2], shards[3], rate,
+                            stream);
+              }
+              if (updated) updated(unit, shards[0]);
+            });
   ++num_updates_;
+}
+
+void Optimizer::update_unit(std::size_t unit, Tensor master, Tensor gradient, Tensor m, Tensor v,
+                            double rate, Stream& stream) {
+  if (rule_.adafactor) {
+    context_.ops.adafactor({.param = master,
+                            .grad = gradient,
+                            .factor = clip_,
+                            .m = m,
+                            .v = v,
+                            .ranges = ranges_[unit],
+                            .param_sums = parameter_sums_,
+                            .param_counts = counts_,
+                            .learning_rate = rate,
+                            .b1 = rule_.b1,
+                            .decay_rate = rule_.b2,
+                            .weight_decay = decay_of_step(rate),
+                            .step = num_updates_},
+                           stream);
+  } else {
+    context_.ops.adamw({.param = master,
+                        .grad = gradient,
+                        .factor = clip_,
+                        .m = m,
+                        .v = v,
+                        .learning_rate = rate,
+                        .b1 = rule_.b1,
+                        .b2 = rule_.b2,
+                        .eps = kAdamEps,
+                        .weight_decay = rule_.weight_decay,
+                        .step = num_updates_ + 1},
+                       stream);
+  }
 }
 
 Tensor Optimizer::parameter_norm(const ShardFamily& masters, Stream& stream) {

@@ -185,6 +185,26 @@ MeshCoordinates mesh_coordinates(int rank, const MeshShape& shape, std::string_v
   return {place[kDp], place[kFsdp], place[kTp], place[kSp]};
 }
 
+Mesh make_meta_mesh(const MeshShape& shape, const MeshCoordinates& at) {
+  Mesh mesh;
+  mesh.shape = shape;
+  mesh.coordinates = at;
+  mesh.ring = make_meta_communicator("sp", at.sp / shape.ulysses, shape.ring_size());
+  mesh.ulysses = make_meta_communicator("ulysses", at.sp % shape.ulysses, shape.ulysses);
+  mesh.tp = make_meta_communicator("tp", at.tp, shape.tp);
+  mesh.param =
+      make_meta_communicator("param", at.fsdp * shape.sp + at.sp, shape.num_param_shards());
+  mesh.dp = make_meta_communicator("dp", at.dp, shape.dp);
+  return mesh;
+}
+
+Mesh observed(Mesh mesh, StepObserver& observer) {
+  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
+    *group = make_observed_communicator(std::move(*group), observer);
+  }
+  return mesh;
+}
+
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape,
                std::string_view order) {
   if (shape.size() != world.size()) {

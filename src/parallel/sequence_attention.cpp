@@ -37,10 +37,12 @@ SequenceAttention::SequenceAttention(Context& context, const std::vector<Sequenc
     cut.positions = context.arena.allocate({num_ranks(), layout.group_length()}, DType::kInt32,
                                            MemoryKind::kBatch);
     for (int r = 0; r < num_ranks(); ++r) {
-      const std::vector<std::int32_t> positions = layout.group_positions(r);
-      const Tensor row = cut.positions[r];
-      context.device.copy_to_device(row.raw(), positions.data(), row.bytes(), context.compute);
-      context.compute.synchronise();  // `positions` dies here
+      if (context.device.type() != DeviceType::kMeta) {
+        const std::vector<std::int32_t> positions = layout.group_positions(r);
+        const Tensor row = cut.positions[r];
+        context.device.copy_to_device(row.raw(), positions.data(), row.bytes(), context.compute);
+        context.compute.synchronise();  // `positions` dies here
+      }
       cut.segments.push_back(layout.causal_segments(rank(), r));
       cut.num_visible += cut.segments.back().empty() ? 0 : 1;
     }

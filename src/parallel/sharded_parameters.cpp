@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "ringtrain/core/random.h"
 #include "ringtrain/parallel/tensor_ranges.h"
@@ -21,39 +22,45 @@ void draw_run(Context& context, const ParameterTable& table, const SegmentRun& r
 }  // namespace
 
 ShardedParameters::ShardedParameters(Context& context, const ParameterTable& table,
-                                     bool with_gradients)
-    : context_(context), table_(table), event_(context.device.make_event()) {
+                                     const Options& options)
+    : context_(context),
+      table_(table),
+      options_(options),
+      pass_(context, table),
+      event_(context.device.make_event()) {
   masters_.name = "master";
+  masters_.on_host = options.masters_on_host;
   gradients_.name = "gradient";
+  Arena& masters = options.masters_on_host ? context.host : context.arena;
+  const bool masters_compute = context.compute_dtype == DType::kFloat32 && !options.masters_on_host;
   for (const ParameterUnit& unit : table.units()) {
     const Shape shard{table.shard_elements(unit)};
-    masters_.shards.push_back(
-        context.arena.allocate(shard, DType::kFloat32, MemoryKind::kParameters));
-    if (with_gradients) {
+    masters_.shards.push_back(masters.allocate(shard, DType::kFloat32, MemoryKind::kParameters));
+    if (options.with_gradients) {
       gradients_.shards.push_back(
-          context.arena.allocate(shard, DType::kFloat32, MemoryKind::kGradients));
+          context.arena.allocate(shard, options.gradient_dtype, MemoryKind::kGradients));
     }
-    compute_shards_.push_back(
-        context.compute_dtype == DType::kFloat32
-            ? masters_.shards.back()
-            : context.arena.allocate(shard, context.compute_dtype, MemoryKind::kParameters));
+    compute_shards_.push_back(masters_compute ? masters_.shards.back()
+                                              : context.arena.allocate(shard, context.compute_dtype,
+                                                                       MemoryKind::kParameters));
   }
-  if (!is_sharded()) return;
-  make_slots(weight_slots_, context.compute_dtype, MemoryKind::kParameters);
-  if (!with_gradients) return;
+  if (is_sharded()) make_slots(weight_slots_, context.compute_dtype, MemoryKind::kParameters);
+  if (!options.with_gradients || !buffers_gradients()) return;
   make_slots(gradient_slots_, DType::kFloat32, MemoryKind::kGradients);
+  if (!is_sharded()) return;
   std::int64_t largest = 0;
   for (const Tensor& shard : gradients_.shards) largest = std::max(largest, shard.num_elements());
   reduced_ = context.arena.allocate({largest}, DType::kFloat32, MemoryKind::kGradients);
 }
 
 // The first and last unit have a slot each (a tied embedding is used by the head too); the layers
-// between share two, so that one is computed with while the next arrives.
+// between share two, so that one is computed with while the next arrives, or one where nothing
+// does.
 std::size_t ShardedParameters::slot_of(int unit) const {
   const int last = static_cast<int>(table_.units().size()) - 1;
   if (unit == 0) return 0;
   if (unit == last) return 1;
-  return 2 + static_cast<std::size_t>(unit % 2);
+  return 2 + (is_sharded() ? static_cast<std::size_t>(unit % 2) : 0);
 }
 
 void ShardedParameters::make_slots(std::vector<Slot>& slots, DType dtype, MemoryKind kind) {
@@ -75,27 +82,36 @@ Label ShardedParameters::wait_label(const char* what, std::size_t unit) const {
 }
 
 void ShardedParameters::initialise(std::uint64_t seed, double stddev) {
-  for (std::size_t u = 0; u < table_.units().size(); ++u) {
-    const ParameterUnit& unit = table_.units()[u];
-    const Tensor shard = masters_.shards[u];
+  const auto draw = [&](std::size_t u, std::span<const Tensor> shards) {
+    const Tensor shard = shards[0];
     context_.ops.fill(shard, 0, context_.compute);
-    for (const SegmentRun& run : segment_runs(table_, unit, context_.mesh.param->rank())) {
+    for (const SegmentRun& run :
+         segment_runs(table_, table_.units()[u], context_.mesh.param->rank())) {
       if (run.segment->is_norm) {
         context_.ops.fill(shard.view(run.shard_begin, {run.count}), 1, context_.compute);
       } else {
         draw_run(context_, table_, run, shard, random_key(seed, run.segment->name), stddev);
       }
     }
-  }
-  refresh_compute_weights();
+    refresh_unit(u, shard);
+  };
+  pass_.run({{.family = &masters_, .is_read = false, .is_written = true}}, context_.compute, draw);
+  publish_compute_weights();
 }
 
 void ShardedParameters::refresh_compute_weights() {
-  for (std::size_t u = 0; u < compute_shards_.size(); ++u) {
-    if (compute_shards_[u].raw() != masters_.shards[u].raw()) {
-      context_.ops.cast(masters_.shards[u], compute_shards_[u], context_.compute);
-    }
-  }
+  pass_.run(
+      {{.family = &masters_}}, context_.compute,
+      [&](std::size_t unit, std::span<const Tensor> shards) { refresh_unit(unit, shards[0]); });
+  publish_compute_weights();
+}
+
+void ShardedParameters::refresh_unit(std::size_t unit, Tensor master) {
+  if (compute_shards_[unit].raw() == masters_.shards[unit].raw()) return;
+  context_.ops.cast(master, compute_shards_[unit], context_.compute);
+}
+
+void ShardedParameters::publish_compute_weights() {
   for (Slot& slot : weight_slots_) slot.unit = -1;
   context_.compute.record(*event_);
   context_.params.wait(*event_);
@@ -131,7 +147,7 @@ void ShardedParameters::release(int unit) {
 
 Tensor ShardedParameters::begin_gradient(int unit) {
   const auto u = static_cast<std::size_t>(unit);
-  if (!is_sharded()) return gradients_.shards[u];
+  if (!buffers_gradients()) return gradients_.shards[u];
   Slot& slot = gradient_slots_[slot_of(unit)];
   context_.wait_for(*slot.unused, wait_label("waiting for reduce_scatter before", u));
   const Tensor whole = slot.buffer.view(0, {table_.units()[u].num_elements});
@@ -140,10 +156,14 @@ Tensor ShardedParameters::begin_gradient(int unit) {
 }
 
 void ShardedParameters::end_gradient(int unit) {
-  if (!is_sharded()) return;
+  if (!buffers_gradients()) return;
   const auto u = static_cast<std::size_t>(unit);
   Slot& slot = gradient_slots_[slot_of(unit)];
   const Tensor shard = gradients_.shards[u];
+  if (!is_sharded()) {
+    context_.ops.add(slot.buffer.view(0, shard.shape()), shard, context_.compute);
+    return;
+  }
   const Tensor reduced = reduced_.view(0, shard.shape());
   context_.compute.record(*slot.ready);
   const Region region(context_.observer, context_.params,

@@ -8,7 +8,10 @@ Engine::Engine(Context& context, const TrainConfig& config, EngineJobs jobs)
     : context_(context),
       table_(make_llama_table(config.llama, context.mesh.coordinates.tp, context.mesh.shape.tp,
                               context.mesh.shape.num_param_shards())),
-      parameters_(context, table_, jobs.train),
+      parameters_(context, table_,
+                  {.with_gradients = jobs.train,
+                   .masters_on_host = config.offload_optimizer,
+                   .gradient_dtype = dtype_from_name(config.grad_dtype)}),
       totals_(context.arena.allocate({2}, DType::kFloat64, MemoryKind::kBatch)),
       sums_(context.arena.allocate({2}, DType::kFloat64, MemoryKind::kBatch)) {
   const auto make_runner = [&](const DatasetConfig& dataset) {
@@ -17,7 +20,7 @@ Engine::Engine(Context& context, const TrainConfig& config, EngineJobs jobs)
                                          dataset.json_dataset.seq_length);
   };
   if (jobs.train) {
-    optimizer_.emplace(config.optimizer, table_, context);
+    optimizer_.emplace(config.optimizer, table_, context, config.offload_optimizer);
     train_runner_ = make_runner(config.train_dataset);
     parameters_.zero_gradients();
   }
@@ -30,6 +33,7 @@ void Engine::rehearse() {
   if (train_runner_) {
     train_runner_->train(totals_);
     update(1.0);
+    read_param_norm();
   }
 }
 
@@ -47,9 +51,11 @@ void Engine::evaluate(const LocalBatch& batch, Tensor logits) {
 void Engine::update(double denominator) {
   const Region region(context_.observer, context_.compute, {"update"});
   parameters_.finish_gradients();
-  optimizer_->update(parameters_.masters(), parameters_.gradients(), denominator, context_.compute);
+  optimizer_->update(
+      parameters_.masters(), parameters_.gradients(), denominator, context_.compute,
+      [&](std::size_t unit, Tensor master) { parameters_.refresh_unit(unit, master); });
   parameters_.zero_gradients();
-  parameters_.refresh_compute_weights();
+  parameters_.publish_compute_weights();
 }
 
 void Engine::zero_totals() {

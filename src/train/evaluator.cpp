@@ -25,7 +25,8 @@ void Evaluator::set_up() {
   if (config_.eval_steps < 1) {
     throw InvalidArgument("eval needs --eval_steps=N, the number of batches to evaluate");
   }
-  config_.autoresume = false;  // of the trainer
+  config_.autoresume = false;         // of the trainer
+  config_.llama.remat_block.clear();  // nothing is kept for a backward pass
   const FittedTokenizer fitted =
       fit_tokenizer(world_, config_.tokenizer, /*fixed=*/true, config_.llama);
   runtime_.emplace(world_, config_);

@@ -40,7 +40,8 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedPar
   std::size_t bytes = batch_.tokens.bytes() + batch_.targets.bytes() + batch_.weights.bytes();
   if (batch_.lowest_visible) bytes += batch_.lowest_visible.bytes();
   for (Staging& staging : staging_) {
-    staging.memory = std::make_unique<HostMemory>(context.device, bytes);
+    staging.memory = context.host.allocate({static_cast<std::int64_t>(bytes / 4)}, DType::kInt32,
+                                           MemoryKind::kBatch);
     staging.copied = context.device.make_event();
   }
 }
@@ -54,7 +55,7 @@ void ModelRunner::load(const LocalBatch& batch) {
   Staging& staging = staging_[next_staging_];
   next_staging_ = (next_staging_ + 1) % staging_.size();
   staging.copied->synchronise();
-  auto* host = static_cast<std::byte*>(staging.memory->data());
+  auto* host = static_cast<std::byte*>(staging.memory.raw());
   const auto copy = [&](Tensor to, const auto& values) {
     std::memcpy(host, values.data(), to.bytes());
     context_.device.copy_to_device(to.raw(), host, to.bytes(), context_.compute);

@@ -16,6 +16,7 @@
 #include "ringtrain/data/cut_batch.h"
 #include "ringtrain/parallel/tensor_ranges.h"
 #include "ringtrain/train/engine.h"
+#include "ringtrain/train/fitting_remat.h"
 #include "ringtrain/train/runtime.h"
 
 namespace ringtrain {
@@ -152,6 +153,7 @@ void ReferenceCheck::Impl::set_up() {
 
   runtime_.emplace(world_, config_);
   const EngineJobs jobs{.train = true, .evaluate = true};
+  fit_remat(*runtime_, jobs, config_);
   const auto lay_out = [&](Context& context, std::optional<Engine>& engine) {
     engine.emplace(context, config_, jobs);
     const Shape& table = engine->table().units()[0].segments[0].local_shape;
@@ -253,7 +255,7 @@ void ReferenceCheck::Impl::compare_family(const std::string& prefix, const Shard
         throw IoError(fmt::format("{}: {} is {}, the model has {}", file_.path().string(),
                                   entry.name, entry.shape.to_string(), segment.shape.to_string()));
       }
-      const std::vector<float> actual = copy.download(family.shards[u], run.shard_begin, run.count);
+      const std::vector<float> actual = copy.download(family, u, run.shard_begin, run.count);
       std::vector<float> expected(actual.size());
       std::int64_t at = 0;
       for (const TensorRange& range : tensor_ranges(run, mesh.coordinates.tp, mesh.shape.tp)) {

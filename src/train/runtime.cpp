@@ -3,71 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <string>
 #include <vector>
 
 #include "ringtrain/core/error.h"
+#include "ringtrain/core/host_memory.h"
 
 namespace ringtrain {
 namespace {
 
-Mesh make_meta_mesh(const Mesh& mesh) {
-  Mesh meta;
-  meta.shape = mesh.shape;
-  meta.coordinates = mesh.coordinates;
-  const auto same = [](const Communicator& group) {
-    return make_meta_communicator(group.name(), group.rank(), group.size());
-  };
-  meta.ring = same(*mesh.ring);
-  meta.ulysses = same(*mesh.ulysses);
-  meta.tp = same(*mesh.tp);
-  meta.param = same(*mesh.param);
-  meta.dp = same(*mesh.dp);
-  return meta;
-}
-
-std::string format_table(const Arena& arena) {
-  constexpr double kMebibyte = 1024.0 * 1024.0;
-  std::string table;
-  for (int i = 0; i < kNumMemoryKinds; ++i) {
-    const std::size_t bytes = arena.peak_by_kind()[static_cast<std::size_t>(i)];
-    if (bytes == 0) continue;
-    table += fmt::format("  {:<12}{:>12.1f} MiB\n", name_of(static_cast<MemoryKind>(i)),
-                         static_cast<double>(bytes) / kMebibyte);
-  }
-  return table + fmt::format("  {:<12}{:>12.1f} MiB\n", "arena",
-                             static_cast<double>(arena.peak()) / kMebibyte);
-}
-
-Mesh observed(Mesh mesh, StepObserver& observer) {
-  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
-    *group = make_observed_communicator(std::move(*group), observer);
-  }
-  return mesh;
-}
-
-void bind_workspace(Backend& ops, Arena& arena) {
-  ops.bind_workspace(arena.allocate({static_cast<std::int64_t>(ops.workspace_bytes()) / 4},
-                                    DType::kInt32, MemoryKind::kWorkspace));
-}
-
-/// A rank without memory that is where the ranks of `mesh` are, for rehearsals.
-struct MetaRank {
-  MetaRank(const Mesh& of, std::size_t workspace_bytes, DType compute_dtype, StepObserver& observer)
-      : device(make_meta_device()),
-        ops(make_meta_backend(workspace_bytes)),
-        stream(device->make_stream(StreamPriority::kNormal)),
-        mesh(observed(make_meta_mesh(of), observer)),
-        context{*device, *ops, arena, mesh, *stream, *stream, *stream, compute_dtype, &observer} {
-    bind_workspace(*ops, arena);
-  }
-
-  std::unique_ptr<Device> device;
-  std::unique_ptr<Backend> ops;
-  std::unique_ptr<Stream> stream;
-  Mesh mesh;
-  Arena arena = Arena::measuring();
-  Context context;
-};
+// What a choice by free memory leaves for others (estimates): kernels and NCCL buffers that are
+// loaded when first used; the program itself, the data pipeline and the file cache.
+constexpr std::size_t kDeviceReserve = std::size_t{1} << 30;
+constexpr std::size_t kHostReserve = std::size_t{1} << 30;
 
 }  // namespace
 
@@ -78,6 +27,8 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       compute_(device_->make_stream(StreamPriority::kNormal)),
       ring_(device_->make_stream(StreamPriority::kHigh)),
       params_(device_->make_stream(StreamPriority::kHigh)),
+      to_host_(device_->make_stream(StreamPriority::kNormal)),
+      to_device_(device_->make_stream(StreamPriority::kNormal)),
       marks_(*device_, {compute_.get(), ring_.get(), params_.get()}),
       trace_(*device_, {compute_.get(), ring_.get(), params_.get()}),
       mesh_(observed(
@@ -90,49 +41,75 @@ Runtime::Runtime(World& world, const TrainConfig& config)
   if (world.size() > 1) observers_.add(marks_);  // a single rank is not watched
 }
 
-// Bytes that all ranks together want of the device of this rank, which they may share: hosts share
-// their memory, and GPUs are shared under --oversubscribe_gpu.
-std::size_t Runtime::memory_wanted(std::size_t bytes) {
-  const std::string place = world_.host_name() + " " + device_->uuid();
-  const std::vector<std::string> places = world_.all_gather(place);
-  const std::vector<std::string> sizes = world_.all_gather(std::to_string(bytes));
-  std::size_t sum = 0;
-  for (std::size_t rank = 0; rank < places.size(); ++rank) {
-    const std::size_t size = std::stoull(sizes[rank]);
-    if (places[rank] == place) sum += size;
-    fullest_rank_bytes_ = std::max(fullest_rank_bytes_, size);
+MemoryPlan Runtime::plan(const Rehearsal& rehearsal) const {
+  return plan_memory({mesh_.shape, mesh_.coordinates, device_->type(), compute_dtype_}, rehearsal);
+}
+
+// GPUs are shared under --oversubscribe_gpu, and hosts by their ranks. The CPU's device memory is
+// its host's.
+Runtime::Demand Runtime::demand(const MemoryPlan& plan) {
+  const bool is_host = device_->type() == DeviceType::kCpu;
+  const std::array<std::string, 4> own{world_.host_name(), device_->uuid(),
+                                       std::to_string(plan.device.bytes),
+                                       std::to_string(plan.host.bytes)};
+  std::array<std::vector<std::string>, 4> all;
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = world_.all_gather(own[i]);
+  const auto& [hosts, devices, device_bytes, host_bytes] = all;
+  Demand demand;
+  for (std::size_t rank = 0; rank < hosts.size(); ++rank) {
+    const std::size_t on_device = std::stoull(device_bytes[rank]);
+    const std::size_t on_host = std::stoull(host_bytes[rank]);
+    demand.fullest_rank = std::max(demand.fullest_rank, on_device);
+    if (hosts[rank] != world_.host_name()) continue;
+    demand.host += on_host + (is_host ? on_device : 0);
+    if (devices[rank] == device_->uuid()) demand.device += on_device;
   }
-  return sum;
+  return demand;
+}
+
+MemoryFit Runtime::fits(const MemoryPlan& plan) {
+  const Demand wanted = demand(plan);
+  const bool is_host = device_->type() == DeviceType::kCpu;
+  const std::size_t reserve = is_host ? 0 : kDeviceReserve;
+  const bool on_device = is_host || wanted.device + reserve <= device_->memory().free_bytes;
+  const bool on_host = wanted.host + kHostReserve <= host_memory().free_bytes;
+  return {.device = !world_.any(!on_device), .host = !world_.any(!on_host)};
 }
 
 void Runtime::allocate(const Rehearsal& rehearsal) {
-  StepObservers nobody;
-  MetaRank meta(mesh_, ops_->workspace_bytes(), compute_dtype_, nobody);
-  rehearsal(meta.context);
-  const Arena& arena = meta.arena;
-
-  memory_table_ = format_table(arena);
-  const std::size_t wanted = memory_wanted(arena.peak());
+  const MemoryPlan wanted = plan(rehearsal);
+  memory_table_ = format_table(wanted);
+  const Demand sum = demand(wanted);
+  fullest_rank_bytes_ = sum.fullest_rank;
   const std::size_t free_bytes = device_->memory().free_bytes;
-  if (world_.any(wanted > free_bytes)) {
+  const std::size_t host_free_bytes = host_memory().free_bytes;
+  if (world_.any(device_->type() != DeviceType::kCpu && sum.device > free_bytes)) {
     throw DeviceError(fmt::format(
         "the run needs {} bytes of the memory of {} for its ranks, {} are free; shorten seq_length "
-        "or "
-        "batch_size, "
-        "set remat_block=nothing_saveable and scan_mlp=true, or use more fsdp, tp or sp\n{}",
-        wanted, device_->name(), free_bytes, memory_table_));
+        "or batch_size, set remat_block=auto or nothing_saveable and scan_mlp=true, or use more "
+        "fsdp, tp or sp; `ringtrain plan` tells what each would free\n{}",
+        sum.device, device_->name(), free_bytes, memory_table_));
   }
-  memory_ = std::make_unique<DeviceMemory>(*device_, arena.peak());
+  if (world_.any(sum.host > host_free_bytes)) {
+    throw DeviceError(fmt::format(
+        "the run needs {} bytes of host memory on {} for the ranks there, {} are free within the "
+        "limit of this process's control group; keep less with remat_block and offload_optimizer, "
+        "shorten seq_length or batch_size, or spread the ranks over more hosts\n{}",
+        sum.host, world_.host_name(), host_free_bytes, memory_table_));
+  }
+  memory_ = std::make_unique<DeviceMemory>(*device_, wanted.device.bytes);
+  host_memory_ = std::make_unique<HostMemory>(*device_, wanted.host.bytes);
   arena_.emplace(memory_->data(), memory_->bytes());
+  host_.emplace(host_memory_->data(), host_memory_->bytes());
   bind_workspace(*ops_, *arena_);
   context_ = std::make_unique<Context>(Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_,
-                                               *params_, compute_dtype_, &observers_});
+                                               *params_, compute_dtype_, *host_, *to_host_,
+                                               *to_device_, &observers_});
 }
 
 WireBytes Runtime::count_wire_bytes(const Rehearsal& rehearsal) {
   WireBytes sent;
-  MetaRank meta(mesh_, ops_->workspace_bytes(), compute_dtype_, sent);
-  rehearsal(meta.context);
+  plan_memory({mesh_.shape, mesh_.coordinates, device_->type(), compute_dtype_}, rehearsal, &sent);
   return sent;
 }
 

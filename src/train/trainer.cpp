@@ -23,6 +23,7 @@
 #include "ringtrain/data/dataset_state.h"
 #include "ringtrain/parallel/banner.h"
 #include "ringtrain/train/console.h"
+#include "ringtrain/train/fitting_remat.h"
 #include "ringtrain/train/flops.h"
 #include "ringtrain/train/metrics.h"
 #include "ringtrain/train/run_checkpoints.h"
@@ -156,6 +157,9 @@ void Trainer::Impl::set_up() {
 
   runtime_.emplace(world_, config_);
   const EngineJobs jobs{.train = true, .evaluate = evaluates()};
+  if (const std::string notice = fit_remat(*runtime_, jobs, config_); !notice.empty()) {
+    report_.notices.push_back(notice);
+  }
   runtime_->allocate([&](Context& meta) { Engine(meta, config_, jobs).rehearse(); });
   engine_.emplace(runtime_->context(), config_, jobs);
   watchdog_.emplace(world_, config_.timeout_s);

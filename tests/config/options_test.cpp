@@ -53,7 +53,10 @@ Sample sample_of(const Option& option) {
 }
 
 Command command_of(const Option& option) {
-  return option.taken_by(Command::kTrain) ? Command::kTrain : Command::kVerify;
+  for (const Command command : {Command::kTrain, Command::kVerify}) {
+    if (option.taken_by(command)) return command;
+  }
+  return Command::kPlan;
 }
 
 std::string shown_after(const Option& option, const CommandLine& command_line,

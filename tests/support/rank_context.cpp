@@ -10,19 +10,6 @@ constexpr std::size_t kArenaBytes = std::size_t{64} << 20;
 
 }  // namespace
 
-Mesh place_only_mesh(const MeshShape& shape, const MeshCoordinates& at) {
-  Mesh mesh;
-  mesh.shape = shape;
-  mesh.coordinates = at;
-  mesh.ring = make_meta_communicator("sp", at.sp / shape.ulysses, shape.ring_size());
-  mesh.ulysses = make_meta_communicator("ulysses", at.sp % shape.ulysses, shape.ulysses);
-  mesh.tp = make_meta_communicator("tp", at.tp, shape.tp);
-  mesh.param =
-      make_meta_communicator("param", at.fsdp * shape.sp + at.sp, shape.num_param_shards());
-  mesh.dp = make_meta_communicator("dp", at.dp, shape.dp);
-  return mesh;
-}
-
 Mesh one_rank_mesh(Device& device) {
   return make_mesh(*make_one_rank_communicator(device), device, MeshShape{}, "tp,sp,fsdp,dp");
 }
@@ -32,10 +19,15 @@ RankContext::RankContext(Device& device, Mesh mesh)
       compute_(device.make_stream(StreamPriority::kNormal)),
       ring_(device.make_stream(StreamPriority::kHigh)),
       params_(device.make_stream(StreamPriority::kNormal)),
+      to_host_(device.make_stream(StreamPriority::kNormal)),
+      to_device_(device.make_stream(StreamPriority::kNormal)),
       ops_(device.type() == DeviceType::kCuda ? make_cuda_backend(device) : make_cpu_backend()),
       memory_(device, kArenaBytes + ops_->workspace_bytes()),
       arena_(memory_.data(), memory_.bytes()),
-      context_{device, *ops_, arena_, mesh_, *compute_, *ring_, *params_, DType::kFloat32} {
+      host_memory_(device, kArenaBytes),
+      host_(host_memory_.data(), host_memory_.bytes()),
+      context_{device,   *ops_,           arena_, mesh_,     *compute_,  *ring_,
+               *params_, DType::kFloat32, host_,  *to_host_, *to_device_} {
   const auto words = static_cast<std::int64_t>((ops_->workspace_bytes() + 3) / 4);
   ops_->bind_workspace(arena_.allocate({words}, DType::kInt32, MemoryKind::kWorkspace));
 }

@@ -6,9 +6,6 @@
 
 namespace ringtrain {
 
-/// A mesh whose communicators know rank and size and move nothing: enough for what only asks where
-/// a rank is, such as reading a checkpoint.
-Mesh place_only_mesh(const MeshShape& shape, const MeshCoordinates& coordinates);
 /// The mesh of a single rank.
 Mesh one_rank_mesh(Device& device);
 
@@ -27,9 +24,13 @@ class RankContext {
   std::unique_ptr<Stream> compute_;
   std::unique_ptr<Stream> ring_;
   std::unique_ptr<Stream> params_;
+  std::unique_ptr<Stream> to_host_;
+  std::unique_ptr<Stream> to_device_;
   std::unique_ptr<Backend> ops_;
   DeviceMemory memory_;
   Arena arena_;
+  HostMemory host_memory_;
+  Arena host_;
   Context context_;
 };
 

@@ -120,7 +120,7 @@ void run_on_mesh(DeviceType device, const MeshShape& mesh, const ModelConfig& mo
   run_ranks(mesh.size(), [&](World& world) {
     const auto own = device == DeviceType::kCuda ? make_cuda_device(0) : make_cpu_device();
     const MeshCoordinates at = mesh_coordinates(world.rank(), mesh, "tp,sp,fsdp,dp");
-    RankContext rank(*own, place_only_mesh(mesh, at));
+    RankContext rank(*own, make_meta_mesh(mesh, at));
     MeshRank place{world, rank, make_llama_table(model, at.tp, mesh.tp, mesh.num_param_shards())};
     body(place);
   });

@@ -29,7 +29,7 @@ TrainConfig tiny_config(const TinyRun& run) {
   model.vocab_size = kVocabulary;
   model.hidden_size = 48;
   model.intermediate_size = 88;
-  model.num_hidden_layers = 3;
+  model.num_hidden_layers = run.layers;
   model.num_attention_heads = 4;
   model.num_key_value_heads = run.kv_heads;
   model.initializer_range = 0.1;
@@ -42,6 +42,8 @@ TrainConfig tiny_config(const TinyRun& run) {
   model.remat_block = run.remat_block;
   model.remat_attention = run.remat_attention;
   model.remat_mlp = run.remat_mlp;
+  config.offload_optimizer = run.offload_optimizer;
+  config.grad_dtype = run.grad_dtype;
   config.optimizer.type = run.optimizer;
   config.optimizer.accumulate_gradient_steps = run.accumulate;
   config.optimizer.adamw_optimizer.lr = 3e-3;
@@ -99,6 +101,7 @@ Curve run_tiny(Context& context, const TinyRun& run, int steps) {
       engine.update(denominator);
       denominator = 0;
       curve.norms.push_back(engine.read_gradient_norm());
+      curve.param_norms.push_back(engine.read_param_norm());
     }
   }
   return curve;

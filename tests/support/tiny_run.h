@@ -10,7 +10,7 @@
 
 namespace ringtrain {
 
-/// A training run small enough to be repeated on every mesh: 3 layers, 4 heads of 12, batches of 4
+/// A training run small enough to be repeated on every mesh: 4 heads of 12, batches of 4
 /// sequences of 48 random tokens, three batches by turns.
 struct TinyRun {
   std::string name;
@@ -29,6 +29,9 @@ struct TinyRun {
   int accumulate = 1;
   std::string optimizer = "adamw";
   std::string loss_reduction = "token";
+  bool offload_optimizer = false;
+  std::string grad_dtype = "fp32";
+  std::int64_t layers = 3;
 };
 
 /// The configuration of a run; chunk sizes divide nothing.
@@ -37,8 +40,9 @@ TrainConfig tiny_config(const TinyRun& run);
 GlobalBatch tiny_batch(const TinyRun& run, int step);
 
 struct Curve {
-  std::vector<double> losses;  ///< of every micro-step
-  std::vector<double> norms;   ///< of the gradient of every update
+  std::vector<double> losses;       ///< of every micro-step
+  std::vector<double> norms;        ///< of the gradient of every update
+  std::vector<double> param_norms;  ///< of all parameters after every update
 };
 /// Collective over the mesh of `context`. Where a run has several layouts, they take turns.
 Curve run_tiny(Context& context, const TinyRun& run, int steps);

@@ -62,14 +62,14 @@ TEST(RematPlanTest, BlockBoundsItsParts) {
   ModelConfig config;
   config.remat_block = "nothing_saveable";
   config.remat_mlp = "dots_saveable";
-  EXPECT_FALSE(make_remat_plan(config).gate_up);
+  EXPECT_FALSE(make_remat_plans(config)[0].gate_up);
   config.remat_block = "dots_saveable";
-  EXPECT_TRUE(make_remat_plan(config).gate_up);
-  EXPECT_FALSE(make_remat_plan(config).activation);
+  EXPECT_TRUE(make_remat_plans(config)[0].gate_up);
+  EXPECT_FALSE(make_remat_plans(config)[0].activation);
   config.remat_mlp = "save_attention";
-  EXPECT_THROW(make_remat_plan(config), InvalidArgument);
+  EXPECT_THROW(make_remat_plans(config), InvalidArgument);
   config.remat_mlp = "everything";
-  EXPECT_THROW(make_remat_plan(config), InvalidArgument);
+  EXPECT_THROW(make_remat_plans(config), InvalidArgument);
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ Bytes count(const WireCase& c) {
   const auto ops = make_meta_backend(0);
   const auto stream = device->make_stream(StreamPriority::kNormal);
   WireBytes sent;
-  Mesh mesh = place_only_mesh(c.mesh, {});
+  Mesh mesh = make_meta_mesh(c.mesh, {});
   for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
     *group = make_observed_communicator(std::move(*group), sent);
   }

@@ -14,7 +14,9 @@ enum class RematPolicy {
   kEverythingSaveable,  ///< also the empty string
   kDotsSaveable,
   kSaveAttention,
-  kNothingSaveable
+  kOffload,          ///< as kSaveAttention, kept in host memory
+  kNothingSaveable,  ///< the layer's input alone
+  kOffloadInput      ///< as kNothingSaveable, kept in host memory
 };
 
 /// RoPE frequency scaling as in Hugging Face's rope_scaling / rope_parameters.
@@ -51,7 +53,7 @@ struct ModelConfig {
   std::int64_t scan_query_chunk_size = 1024;
   std::int64_t scan_key_chunk_size = 1024;
   std::int64_t scan_mlp_chunk_size = 1024;
-  std::string remat_block;
+  std::string remat_block;  ///< a policy, a mix of them by layer, or auto
   std::string remat_attention;
   std::string remat_mlp;
 
@@ -65,11 +67,20 @@ struct ModelConfig {
   AttentionType resolved_attention_type() const;
 };
 
-/// Valid values of attention_type and of remat_*; the empty string is valid too.
+/// Valid values of attention_type and of remat_*; the empty string is valid too. Policies that
+/// place what is kept in host memory are those of whole layers: of remat_block.
 const std::vector<std::string>& attention_type_names();
 const std::vector<std::string>& remat_names();
+const std::vector<std::string>& remat_block_names();
+inline constexpr const char* kRematAuto = "auto";
 
-/// Errors: InvalidArgument naming the valid policies and `flag`.
+/// Of remat_attention and remat_mlp. Errors: InvalidArgument naming the valid policies and `flag`.
 RematPolicy parse_remat(const std::string& name, const std::string& flag);
+
+/// The policy of each of `layers` layers by remat_block: one name for all of them, or a mix, from
+/// the first layer on: "offload:12,save_attention:20". "auto" is no policy: it is replaced by the
+/// mix that fits before a model is made.
+/// Errors: InvalidArgument naming the valid policies, or counts that do not make `layers`.
+std::vector<RematPolicy> parse_remat_block(const std::string& text, std::int64_t layers);
 
 }  // namespace ringtrain

@@ -105,6 +105,16 @@ struct VerifyConfig {
   double train_tolerance = 1e-3;  ///< relative error of the reference run's losses
 };
 
+/// `ringtrain plan`: the machine that a run is planned for.
+struct PlanConfig {
+  std::int64_t world_size = 1;
+  std::int64_t ranks_per_host = 0;        ///< 0: all ranks, at most 8
+  std::string device_memory = "79.6GiB";  ///< of one device, as an H100 80GB has
+  std::string host_memory = "128GiB";     ///< of one host
+  bool max_context = false;
+  bool json = false;
+};
+
 /// Settings of the original that mean nothing outside JAX and W&B, or that are refused unless they
 /// are off; kept so that its command lines parse and every value can be shown.
 struct OriginalConfig {
@@ -158,6 +168,8 @@ struct TrainConfig {
   std::string packing = "none";          ///< none, documents
   std::string loss_reduction = "token";  ///< token, sequence
   std::int64_t loss_chunk_size = 1024;   ///< tokens whose logits exist at a time
+  bool offload_optimizer = false;        ///< masters and moments in host memory
+  std::string grad_dtype = "fp32";       ///< fp32, bf16: of gradients between micro-batches
   double timeout_s = 600;                ///< a rank without progress for longer ends the job
   std::string selftest = "short";        ///< at the start of a run of several ranks: short, off
   bool print_comm = false;               ///< bytes on the wire of a step
@@ -172,6 +184,7 @@ struct TrainConfig {
   CheckpointerConfig checkpointer;
   LoggerConfig logger;
   VerifyConfig verify;
+  PlanConfig plan;
   OriginalConfig original;
 };
 

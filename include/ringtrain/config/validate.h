@@ -22,6 +22,10 @@ void validate_model(const ModelConfig& model);
 void validate_dataset(const std::string& name, const DatasetConfig& dataset,
                       const ModelConfig& model);
 
+/// The same for a command that reads no data: its sizes alone.
+void validate_dataset_shape(const std::string& name, const DatasetConfig& dataset,
+                            const ModelConfig& model);
+
 /// Sizes of the mesh axes, as plain numbers.
 struct MeshSizes {
   std::int64_t dp, fsdp, tp, sp;

@@ -62,7 +62,8 @@ class Device {
   /// the bytes wanted and free.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* memory) noexcept = 0;
-  /// Host memory that copies to and from this device asynchronously (pinned on CUDA).
+  /// Host memory that copies to and from this device asynchronously (pinned on CUDA), at least
+  /// 1024-byte aligned.
   virtual void* allocate_host(std::size_t bytes) = 0;
   virtual void deallocate_host(void* memory) noexcept = 0;
 

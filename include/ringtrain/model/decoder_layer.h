@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "ringtrain/model/llama_parameters.h"
-#include "ringtrain/model/remat.h"
 #include "ringtrain/parallel/context.h"
 #include "ringtrain/parallel/sequence_attention.h"
 
@@ -24,7 +23,8 @@ struct LayerShape {
   std::int64_t rows() const { return batch * tokens; }
 };
 
-/// What the forward pass of one layer leaves for the backward pass; absent tensors were not kept.
+/// What the forward pass of one layer leaves for the backward pass; absent tensors were not kept
+/// (ActivationStore makes room).
 struct LayerActivations {
   Tensor input;             ///< [rows, D] compute
   Tensor attention_rstd;    ///< [rows] fp32
@@ -48,15 +48,11 @@ struct LayerActivations {
 class DecoderLayer {
  public:
   DecoderLayer(Context& context, SequenceAttention& attention, const LayerShape& shape,
-               const RematPlan& plan, Tensor inverse_frequency)
+               Tensor inverse_frequency)
       : context_(context),
         attention_(attention),
         shape_(shape),
-        plan_(plan),
         inverse_frequency_(inverse_frequency) {}
-
-  /// Room for what the plan keeps, `input` included, in the innermost scope of the arena.
-  LayerActivations allocate() const;
 
   /// Reads kept.input, writes `output` [rows, D] compute and what `kept` has room for.
   /// lowest_visible: [B, tokens of the ulysses group] int32 or absent.
@@ -88,7 +84,6 @@ class DecoderLayer {
   Context& context_;
   SequenceAttention& attention_;
   LayerShape shape_;
-  RematPlan plan_;
   Tensor inverse_frequency_;  // [H / 2] fp32
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "ringtrain/model/activation_store.h"
 #include "ringtrain/model/decoder_layer.h"
 #include "ringtrain/model/loss_head.h"
 #include "ringtrain/parallel/sharded_parameters.h"
@@ -62,7 +63,8 @@ class LlamaModel {
   ShardedParameters& parameters_;
   SequenceAttention attention_;
   std::unique_ptr<DecoderLayer> layer_;  // layers differ in their weights only
-  TpSlice vocabulary_;                   // entries of this tp rank
+  std::unique_ptr<ActivationStore> activations_;
+  TpSlice vocabulary_;  // entries of this tp rank
   LossHead head_;
   std::int64_t rows_;
   Tensor tied_gradient_;  // of the embedding table, open from the head to the embedding

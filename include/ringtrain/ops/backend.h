@@ -296,6 +296,9 @@ class Backend {
   virtual void random_normal(const RandomNormalArgs& args, Stream& stream) = 0;
 };
 
+/// What Backend::workspace_bytes says of the CUDA back end, on any machine and in any build.
+std::size_t cuda_workspace_bytes();
+
 std::unique_ptr<Backend> make_cpu_backend();
 /// Checks shapes and computes nothing: lays out memory on the meta device.
 /// `workspace_bytes` is what the real backend would ask for.

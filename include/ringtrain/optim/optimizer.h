@@ -1,12 +1,15 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "ringtrain/config/train_config.h"
 #include "ringtrain/parallel/context.h"
 #include "ringtrain/parallel/parameter_table.h"
+#include "ringtrain/parallel/shard_pass.h"
 
 namespace ringtrain {
 
@@ -22,16 +25,20 @@ namespace ringtrain {
 /// Weight decay is on every parameter, as in the original.
 class Optimizer {
  public:
-  /// Allocates the moments from the arena (fp32; m bf16 with bf16_momentum) and zeroes them.
+  /// Allocates the moments (fp32; m bf16 with bf16_momentum) from the arena, or from host memory
+  /// with `moments_on_host`, and zeroes them.
   /// `table` and `context` must outlive this. Errors: InvalidArgument (check_optimizer).
-  Optimizer(const OptimizerConfig& config, const ParameterTable& table, Context& context);
+  Optimizer(const OptimizerConfig& config, const ParameterTable& table, Context& context,
+            bool moments_on_host = false);
 
   /// One update. `gradients` are sums (already reduced over all ranks that share the shard);
   /// divided by `denominator`, tokens or micro-steps, they are the gradient of the loss. Enqueues
-  /// on `stream` and returns: the host is not synchronised.
+  /// on `stream` and returns: the host is not synchronised. Gradients are fp32 or bf16. `updated`
+  /// is given each unit's new master in device memory, for more work on `stream`.
   /// Collective over mesh.param and mesh.tp.
+  using Updated = std::function<void(std::size_t unit, Tensor master)>;
   void update(const ShardFamily& masters, const ShardFamily& gradients, double denominator,
-              Stream& stream);
+              Stream& stream, const Updated& updated = {});
 
   /// [2] fp32 on the device, of the last update (zero before the first): the gradient norm before
   /// clipping, and the factor that the summed gradients were multiplied with.
@@ -59,7 +66,13 @@ class Optimizer {
   };
   static Rule rule_of(const OptimizerConfig& config);
 
+  ShardFamily make_moments(const char* name, DType dtype, bool on_host);
   void upload_ranges();
+  /// One unit's part of an update. `gradient` is fp32.
+  void update_unit(std::size_t unit, Tensor master, Tensor gradient, Tensor m, Tensor v,
+                   double rate, Stream& stream);
+  /// `shard` in fp32, in the innermost scope of the arena where it is not.
+  Tensor in_fp32(Tensor shard, Stream& stream);
   /// sums = squared norm of every tensor of the model, over all ranks.
   void sum_of_squares(const ShardFamily& values, Tensor sums, Stream& stream);
   /// Adafactor's decay, with the rate in it.
@@ -69,6 +82,7 @@ class Optimizer {
   Rule rule_;
   const ParameterTable& table_;
   Context& context_;
+  ShardPass pass_;
   ShardFamily m_;
   ShardFamily v_;
   std::vector<Tensor> ranges_;  ///< per unit [R, 4] int64 (SumOfSquaresArgs); absent where R = 0

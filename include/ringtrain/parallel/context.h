@@ -20,6 +20,9 @@ struct Context {
   Stream& ring;     ///< key/value hops of ring attention (high priority)
   Stream& params;   ///< parameter gathers and gradient reductions
   DType compute_dtype;
+  Arena& host;        ///< host memory that copies to and from the device asynchronously
+  Stream& to_host;    ///< copies from device memory to `host`
+  Stream& to_device;  ///< copies from `host` to device memory
   StepObserver* observer = nullptr;  ///< hears where a step is (Region); null: nobody listens
 
   /// Lets the compute stream wait for communication on another stream, as a region `label` with

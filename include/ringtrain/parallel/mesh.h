@@ -68,6 +68,12 @@ struct Mesh {
   int batch_shard() const { return coordinates.dp * shape.fsdp + coordinates.fsdp; }
 };
 
+/// A mesh whose communicators move nothing, for the rank at `coordinates`: see make_meta_device.
+Mesh make_meta_mesh(const MeshShape& shape, const MeshCoordinates& coordinates);
+
+/// The same mesh with groups that tell `observer` of every collective.
+Mesh observed(Mesh mesh, StepObserver& observer);
+
 /// Collective over `world`: splits it into the groups of `shape`.
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order);
 

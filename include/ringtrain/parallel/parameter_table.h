@@ -91,10 +91,12 @@ std::vector<SegmentRun> segment_runs(const ParameterTable& table, const Paramete
                                      int shard);
 
 /// One value per parameter element, kept in shards: fp32 masters ("master"), Adam moments ("m",
-/// "v"), gradients. shards[u] is this rank's [shard_elements(units()[u])] of unit u, on the device.
+/// "v"), gradients. shards[u] is this rank's [shard_elements(units()[u])] of unit u, on the device
+/// or, for all units, in its host memory: ShardPass works on both.
 struct ShardFamily {
   std::string name;
   std::vector<Tensor> shards;
+  bool on_host = false;
 };
 
 /// Rows [first, first + count) of a whole tensor's split dimension that tp rank `tp_rank` holds,

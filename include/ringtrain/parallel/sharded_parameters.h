@@ -7,6 +7,7 @@
 
 #include "ringtrain/parallel/context.h"
 #include "ringtrain/parallel/parameter_table.h"
+#include "ringtrain/parallel/shard_pass.h"
 
 namespace ringtrain {
 
@@ -21,15 +22,25 @@ namespace ringtrain {
 /// is the shard itself and nothing moves. Units must be acquired by all ranks in the same order.
 class ShardedParameters {
  public:
-  /// Allocates everything from the arena; contents are undefined. Without gradients only
-  /// evaluation is possible. `table` must outlive this.
-  ShardedParameters(Context& context, const ParameterTable& table, bool with_gradients);
+  struct Options {
+    bool with_gradients = true;  ///< without them only evaluation is possible
+    bool masters_on_host = false;
+    /// Of the gradient shards. bf16 rounds what is added, once a micro-batch: each unit's gradient
+    /// is summed in fp32 first, in a buffer of its own.
+    DType gradient_dtype = DType::kFloat32;
+  };
+  /// Allocates everything from the arenas; contents are undefined. `table` must outlive this.
+  ShardedParameters(Context& context, const ParameterTable& table, const Options& options);
 
   /// Draws every weight from normal(0, stddev), keyed by tensor name and element index in the whole
   /// tensor, so that every mesh starts alike; norms start at 1, padding at 0.
   void initialise(std::uint64_t seed, double stddev);
   /// Casts the masters to the compute type; after every change of the masters.
   void refresh_compute_weights();
+  /// The same in parts: casts one unit's master, which is in device memory, ...
+  void refresh_unit(std::size_t unit, Tensor master);
+  /// ... and, after all units, lets the next gathers see them.
+  void publish_compute_weights();
 
   /// Starts gathering unit `unit` unless it is there already.
   void prefetch(int unit);
@@ -39,7 +50,7 @@ class ShardedParameters {
   /// The compute stream's work enqueued so far is the last that reads the unit.
   void release(int unit);
 
-  /// A zeroed fp32 flat buffer for the unit's gradient of this micro-batch; with one shard the
+  /// A zeroed fp32 flat buffer for the unit's gradient of this micro-batch; with one fp32 shard the
   /// accumulated gradient itself.
   Tensor begin_gradient(int unit);
   /// Adds the buffer's reduction over fsdp x sp to this rank's gradient shard.
@@ -62,15 +73,20 @@ class ShardedParameters {
   };
 
   bool is_sharded() const { return table_.num_shards() > 1; }
+  bool buffers_gradients() const {
+    return is_sharded() || options_.gradient_dtype != DType::kFloat32;
+  }
   std::size_t slot_of(int unit) const;
   Label wait_label(const char* what, std::size_t unit) const;
   void make_slots(std::vector<Slot>& slots, DType dtype, MemoryKind kind);
 
   Context& context_;
   const ParameterTable& table_;
+  Options options_;
+  ShardPass pass_;
   ShardFamily masters_;
   ShardFamily gradients_;
-  std::vector<Tensor> compute_shards_;  // the masters themselves in fp32
+  std::vector<Tensor> compute_shards_;  // the masters themselves where these are fp32 on the device
   std::vector<Slot> weight_slots_;
   std::vector<Slot> gradient_slots_;
   Tensor reduced_;  // one shard, between reduce_scatter and the addition

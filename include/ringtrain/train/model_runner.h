@@ -15,7 +15,7 @@ namespace ringtrain {
 /// evaluation data may differ in shape; each has a runner over the same parameters.
 class ModelRunner {
  public:
-  /// Lays out everything in the context's arena; the arguments must outlive this.
+  /// Lays out everything in the context's arenas; the arguments must outlive this.
   /// Errors: InvalidArgument where the mesh does not cut `batch_size` x `seq_length` evenly.
   ModelRunner(Context& context, const TrainConfig& config, ShardedParameters& parameters,
               std::int64_t batch_size, std::int64_t seq_length);
@@ -36,7 +36,7 @@ class ModelRunner {
  private:
   // Host memory of one batch, and when its copy to the device is done.
   struct Staging {
-    std::unique_ptr<HostMemory> memory;
+    Tensor memory;
     std::unique_ptr<Event> copied;
   };
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,22 +11,25 @@
 #include "ringtrain/core/progress_marks.h"
 #include "ringtrain/core/stream_trace.h"
 #include "ringtrain/parallel/context.h"
+#include "ringtrain/train/memory_plan.h"
 
 namespace ringtrain {
 
-/// Everything one rank runs on, owned in one place: device, streams, mesh, back end, arena.
+/// Everything one rank runs on, owned in one place: device, streams, mesh, back end, arenas.
 class Runtime {
  public:
   /// Chooses the device and makes the mesh's communicators. Collective over `world`.
   /// Errors: those of choose_device, mesh_shape_of and make_mesh.
   Runtime(World& world, const TrainConfig& config);
 
-  /// What the program will do with its memory: constructs everything that lives in the arena and
-  /// runs one of each kind of step.
-  using Rehearsal = std::function<void(Context&)>;
-  /// Runs `rehearsal` on the meta device to learn the arena's size, then allocates it; once.
-  /// Collective. Errors: DeviceError with the plan's table where a device has less memory free
-  /// than the ranks on it want together.
+  /// What `rehearsal` asks for on this rank.
+  MemoryPlan plan(const Rehearsal& rehearsal) const;
+  /// Collective: whether what all ranks want is free on their devices and hosts, with something
+  /// left for what is not in a plan. Valid before `allocate`.
+  MemoryFit fits(const MemoryPlan& plan);
+  /// Allocates what `rehearsal` asks for, once; nothing is allocated in steps. Collective.
+  /// Errors: DeviceError with the plan's table where a device or a host has less memory free than
+  /// the ranks on it want together.
   void allocate(const Rehearsal& rehearsal);
   /// What this rank sends in `rehearsal`, which runs on the meta device as well.
   WireBytes count_wire_bytes(const Rehearsal& rehearsal);
@@ -48,7 +50,12 @@ class Runtime {
   StreamTrace& trace() { return trace_; }
 
  private:
-  std::size_t memory_wanted(std::size_t bytes);
+  /// Bytes that all ranks together want of what this rank shares with others.
+  struct Demand {
+    std::size_t device = 0, host = 0;
+    std::size_t fullest_rank = 0;  ///< the largest arena of any rank
+  };
+  Demand demand(const MemoryPlan& plan);
 
   World& world_;
   std::unique_ptr<Device> device_;
@@ -56,13 +63,17 @@ class Runtime {
   std::unique_ptr<Stream> compute_;
   std::unique_ptr<Stream> ring_;
   std::unique_ptr<Stream> params_;
+  std::unique_ptr<Stream> to_host_;
+  std::unique_ptr<Stream> to_device_;
   ProgressMarks marks_;
   StreamTrace trace_;
   StepObservers observers_;
   Mesh mesh_;
   std::unique_ptr<Backend> ops_;
   std::unique_ptr<DeviceMemory> memory_;
+  std::unique_ptr<HostMemory> host_memory_;
   std::optional<Arena> arena_;
+  std::optional<Arena> host_;
   std::unique_ptr<Context> context_;
   std::string memory_table_;
   std::size_t fullest_rank_bytes_ = 0;

@@ -29,8 +29,7 @@
 namespace ringtrain {
 namespace {
 
-// What cuBLASLt recommends for Hopper; every other operation is content with less.
-constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+const std::size_t kWorkspaceBytes = cuda_workspace_bytes();
 
 cudaStream_t native(const Stream& stream) {
   return static_cast<cudaStream_t>(stream.native());

@@ -163,33 +163,26 @@ class CudaDevice final : public Device {
                                     name(), bytes, memory().free_bytes, memory().total_bytes));
     }
     RT_CUDA_CHECK(status);
-    const auto address = reinterpret_cast<std::uintptr_t>(base);
-    void* const aligned = reinterpret_cast<void*>((address + Arena::kAlignment - 1) /
-                                                  Arena::kAlignment * Arena::kAlignment);
-    const std::lock_guard lock(mutex_);
-    bases_[aligned] = base;
-    return aligned;
+    return remember(base);
   }
   void deallocate(void* memory) noexcept override {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = bases_.find(memory); found != bases_.end()) {
-      cudaFree(found->second);
-      bases_.erase(found);
-    }
+    if (void* const base = forget(memory)) cudaFree(base);
   }
 
   void* allocate_host(std::size_t bytes) override {
     use();
     void* memory = nullptr;
-    const cudaError_t status = cudaMallocHost(&memory, bytes == 0 ? 1 : bytes);
+    const cudaError_t status = cudaMallocHost(&memory, bytes + Arena::kAlignment);
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       throw DeviceError(fmt::format("out of pinned host memory: {} bytes wanted", bytes));
     }
     RT_CUDA_CHECK(status);
-    return memory;
+    return remember(memory);
   }
-  void deallocate_host(void* memory) noexcept override { cudaFreeHost(memory); }
+  void deallocate_host(void* memory) noexcept override {
+    if (void* const base = forget(memory)) cudaFreeHost(base);
+  }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes, Stream& stream) override {
     if (bytes == 0) return;
@@ -217,11 +210,29 @@ class CudaDevice final : public Device {
   // The current device is a property of the calling thread.
   void use() const { RT_CUDA_CHECK(cudaSetDevice(ordinal_)); }
 
+  // The first aligned address from `base` on, under which `forget` finds it.
+  void* remember(void* base) {
+    const auto address = reinterpret_cast<std::uintptr_t>(base);
+    void* const aligned = reinterpret_cast<void*>((address + Arena::kAlignment - 1) /
+                                                  Arena::kAlignment * Arena::kAlignment);
+    const std::lock_guard lock(mutex_);
+    bases_[aligned] = base;
+    return aligned;
+  }
+  void* forget(void* aligned) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto found = bases_.find(aligned);
+    if (found == bases_.end()) return nullptr;
+    void* const base = found->second;
+    bases_.erase(found);
+    return base;
+  }
+
   int ordinal_;
   std::string name_;
   cudaUUID_t uuid_{};
   std::mutex mutex_;
-  std::unordered_map<void*, void*> bases_;  // what cudaMalloc gave, by the aligned address
+  std::unordered_map<void*, void*> bases_;  // what CUDA gave, by the aligned address
 };
 
 }  // namespace
