@@ -109,6 +109,8 @@ void validate_blocks(const TrainConfig& config) {
   if (llama.remat_block != kRematAuto) {
     parse_remat_block(llama.remat_block, llama.num_hidden_layers);
   }
+  parse_remat(llama.remat_attention, "llama.remat_attention");
+  parse_remat(llama.remat_mlp, "llama.remat_mlp");
 }
 
 void validate_plan(const PlanConfig& plan) {

@@ -60,6 +60,7 @@ Runtime::Demand Runtime::demand(const MemoryPlan& plan) {
     const std::size_t on_device = std::stoull(device_bytes[rank]);
     const std::size_t on_host = std::stoull(host_bytes[rank]);
     demand.fullest_rank = std::max(demand.fullest_rank, on_device);
+    demand.fullest_rank_host = std::max(demand.fullest_rank_host, on_host);
     if (hosts[rank] != world_.host_name()) continue;
     demand.host += on_host + (is_host ? on_device : 0);
     if (devices[rank] == device_->uuid()) demand.device += on_device;
@@ -81,6 +82,7 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   memory_table_ = format_table(wanted);
   const Demand sum = demand(wanted);
   fullest_rank_bytes_ = sum.fullest_rank;
+  fullest_rank_host_bytes_ = sum.fullest_rank_host;
   const std::size_t free_bytes = device_->memory().free_bytes;
   const std::size_t host_free_bytes = host_memory().free_bytes;
   if (world_.any(device_->type() != DeviceType::kCpu && sum.device > free_bytes)) {

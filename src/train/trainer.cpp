@@ -414,6 +414,7 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
     if (line.mfu) record.add("mfu", *line.mfu);
     if (line.exposed_comm) record.add("exposed_comm", *line.exposed_comm);
     record.add("memory_bytes", static_cast<std::int64_t>(line.memory_bytes));
+    record.add("host_memory_bytes", static_cast<std::int64_t>(runtime_->fullest_rank_host_bytes()));
     if (line.eval_loss) record.add("eval_loss", *line.eval_loss);
     if (line.eval_accuracy) record.add("eval_accuracy", *line.eval_accuracy);
     metrics_->write(record);

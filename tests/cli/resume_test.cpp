@@ -136,6 +136,45 @@ INSTANTIATE_TEST_SUITE_P(
                                  "10"}),
     [](const auto& each) { return each.param.name; });
 
+struct MemoryChange {
+  std::string name;
+  Options before, after;
+};
+class ResumeWithOtherMemory : public ::testing::TestWithParam<MemoryChange> {};
+
+// Where masters, moments and activations are changes no bit, also not on the way through a save.
+TEST_P(ResumeWithOtherMemory, ContinuesBitForBit) {
+  const auto& [name, before, after] = GetParam();
+  const TemporaryDirectory directory;
+  const auto train = [&](const char* output, const Options& options, const Options& more) {
+    const Options bf16{"--dtype=bf16", "--optimizer.adamw_optimizer.bf16_momentum=True"};
+    expect_success(
+        train_on_mesh("1,2,1,1", with(small_run(directory / output, with(bf16, options)), more)));
+  };
+  train("straight", {}, {"--total_steps=20", "--save_milestone_freq=20"});
+  train("resumed", before, {"--total_steps=10", "--save_milestone_freq=10"});
+  train("resumed", after, {"--total_steps=20", "--save_milestone_freq=20", "--autoresume"});
+  expect_equal(read_metrics(directory / "resumed/metrics.jsonl"),
+               read_metrics(directory / "straight/metrics.jsonl"));
+  const std::string shard = "train_state/tp-0-shard-1.safetensors";
+  EXPECT_TRUE(read_text_file(save_of_step(directory / "resumed", "00000020") / shard) ==
+              read_text_file(save_of_step(directory / "straight", "00000020") / shard));
+  const std::string model = "model.safetensors";
+  EXPECT_TRUE(read_text_file(save_of_step(directory / "resumed", "00000020") / model) ==
+              read_text_file(save_of_step(directory / "straight", "00000020") / model));
+}
+
+const Options kOffload{"--offload_optimizer", "--llama.remat_block=offload"};
+
+INSTANTIATE_TEST_SUITE_P(Changes, ResumeWithOtherMemory,
+                         ::testing::Values(MemoryChange{"to_host", {}, kOffload},
+                                           MemoryChange{"to_device", kOffload, {}},
+                                           MemoryChange{"on_host", kOffload, kOffload},
+                                           MemoryChange{"chosen",
+                                                        {"--llama.remat_block=auto"},
+                                                        {"--llama.remat_block=auto"}}),
+                         [](const auto& each) { return each.param.name; });
+
 struct MeshChange {
   std::string name, before, after;
 };

@@ -143,7 +143,7 @@ TEST_F(ResolveTest, UpdatesAreStrict) {
             "expected dict(key=value,...), got 7\n  while reading update_llama_config");
   EXPECT_EQ(refuse("dict(hidden_size='1')").substr(0, 43),
             "hidden_size takes a whole number, got \"1\"\n ");
-  EXPECT_EQ(refuse("dict(remat_block='all')").substr(0, 34), "remat_block 'all' is not one of ''");
+  EXPECT_EQ(refuse("dict(remat_mlp='all')").substr(0, 32), "remat_mlp 'all' is not one of ''");
 }
 
 TEST_F(ResolveTest, OneFileServesEveryCommand) {

@@ -73,6 +73,42 @@ TEST(Validate, Ranges) {
             "--reference=FILE is missing: scripts/make_reference.py writes one");
 }
 
+TEST(Validate, RematByLayer) {
+  const auto refused = [](const std::string& policy) {
+    return refusal([&](TrainConfig& c) { c.llama.remat_block = policy; });
+  };
+  for (const char* valid : {"", "auto", "offload", "offload_input", "save_attention:32",
+                            "offload:12,save_attention:20", "offload:0,dots_saveable:32"}) {
+    EXPECT_EQ(refused(valid), "no error") << valid;
+  }
+  EXPECT_EQ(refused("all"),
+            "llama.remat_block 'all' is not one of 'everything_saveable', 'dots_saveable', "
+            "'save_attention', 'offload', 'nothing_saveable', 'offload_input'");
+  EXPECT_EQ(refused("offload:12,save:20").substr(0, 42),
+            "llama.remat_block 'save' is not one of 'ev");
+  EXPECT_EQ(refused("offload:12,save_attention:19"),
+            "llama.remat_block 'offload:12,save_attention:19' names 31 layers, the model has 32");
+  for (const char* text : {"offload:", "offload:x", "offload:12,save_attention", "offload:-1",
+                           "offload:33", "offload:99999999999999999999"}) {
+    EXPECT_NE(refused(text).find("a mix is POLICY:LAYERS,POLICY:LAYERS,... of 32 layers"),
+              std::string::npos)
+        << text << ": " << refused(text);
+  }
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.llama.remat_attention = "offload"; }).substr(0, 46),
+            "llama.remat_attention 'offload' is not one of ");
+}
+
+TEST(Validate, Plan) {
+  const auto refused = [](const Change& change) { return refusal(change, Command::kPlan); };
+  EXPECT_EQ(refused([](TrainConfig&) {}), "no error");
+  EXPECT_EQ(refused([](TrainConfig& c) { c.plan.world_size = 0; }),
+            "world_size must be at least 1, got 0");
+  EXPECT_EQ(refused([](TrainConfig& c) { c.plan.ranks_per_host = -1; }),
+            "ranks_per_host must be at least 0, got -1");
+  EXPECT_EQ(refused([](TrainConfig& c) { c.plan.host_memory = "much"; }).substr(0, 29),
+            "host_memory takes a size such");
+}
+
 TEST(Validate, ModelShape) {
   EXPECT_EQ(refusal([](TrainConfig& c) { c.llama.hidden_size = 0; }),
             "llama.hidden_size must be at least 1, got 0");

@@ -41,8 +41,9 @@ class Runtime {
   Context& context() { return *context_; }
   /// Bytes by kind, from the rehearsal, as lines of text. Valid after `allocate`.
   const std::string& memory_table() const { return memory_table_; }
-  /// The largest arena of any rank, in bytes. Valid after `allocate`.
+  /// The largest arenas of any rank, in bytes. Valid after `allocate`.
   std::size_t fullest_rank_bytes() const { return fullest_rank_bytes_; }
+  std::size_t fullest_rank_host_bytes() const { return fullest_rank_host_bytes_; }
 
   /// How far the device is in the step of that number; steps are told to it.
   ProgressMarks& marks() { return marks_; }
@@ -53,7 +54,8 @@ class Runtime {
   /// Bytes that all ranks together want of what this rank shares with others.
   struct Demand {
     std::size_t device = 0, host = 0;
-    std::size_t fullest_rank = 0;  ///< the largest arena of any rank
+    std::size_t fullest_rank = 0;       ///< the largest arena of any rank
+    std::size_t fullest_rank_host = 0;  ///< likewise in host memory
   };
   Demand demand(const MemoryPlan& plan);
 
@@ -77,6 +79,7 @@ class Runtime {
   std::unique_ptr<Context> context_;
   std::string memory_table_;
   std::size_t fullest_rank_bytes_ = 0;
+  std::size_t fullest_rank_host_bytes_ = 0;
   DType compute_dtype_;
 };
 
