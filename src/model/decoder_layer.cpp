@@ -24,15 +24,19 @@ void DecoderLayer::compute_normed(const LayerTensors& weights, LayerActivations&
       context_.compute);
 }
 
-void DecoderLayer::compute_query_key_value(const LayerTensors& weights, LayerActivations& at) {
+void DecoderLayer::compute_query_key_value(const LayerTensors& weights, LayerActivations& at,
+                                           Tensor product) {
   const LayerShape& s = shape_;
   if (!at.query) {
     at.query = workspace({s.batch, s.tokens, s.heads, s.head_dim});
     at.key_value = workspace({2, s.batch, s.tokens, s.kv_heads, s.head_dim});
   }
   const Arena::Scope scope(context_.arena);
-  const Tensor qkv = workspace({s.rows(), (s.heads + 2 * s.kv_heads) * s.head_dim});
-  context_.ops.matmul({at.normed_attention, weights.wqkv, qkv, false, true}, context_.compute);
+  LayerActivations before = at;
+  if (!before.normed_attention) compute_normed(weights, before);
+  const Tensor qkv =
+      product ? product : workspace({s.rows(), (s.heads + 2 * s.kv_heads) * s.head_dim});
+  context_.ops.matmul({before.normed_attention, weights.wqkv, qkv, false, true}, context_.compute);
   context_.ops.rope_split({qkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim}),
                            attention_.positions(), inverse_frequency_, at.query, at.key_value},
                           context_.compute);
@@ -88,7 +92,7 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
                            Tensor lowest_visible, Tensor output) {
   const Arena::Scope scope(context_.arena);
   LayerActivations& at = kept;
-  compute_normed(weights, at);
+  if (at.normed_attention) compute_normed(weights, at);
   compute_query_key_value(weights, at);
   compute_attention(at, lowest_visible);
   compute_middle(weights, at);
@@ -104,15 +108,22 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
   for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
 }
 
+// What was not kept is computed again where it is needed and no sooner, so that the feed-forward
+// block and attention do not want their memory at the same time.
 void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gradients,
                             LayerActivations kept, Tensor lowest_visible, Tensor dx) {
   const Arena::Scope scope(context_.arena);
   LayerActivations& at = kept;
-  if (!at.normed_attention) compute_normed(weights, at);
-  if (!at.query) compute_query_key_value(weights, at);
-  if (!at.attention_out) compute_attention(at, lowest_visible);
-  if (!at.middle) compute_middle(weights, at);
-  backward_ffn(weights, gradients, at, dx);
+  if (!at.middle && !at.attention_out) {
+    if (!at.query) compute_query_key_value(weights, at);
+    compute_attention(at, lowest_visible);
+  }
+  {
+    const Arena::Scope middle_scope(context_.arena);
+    LayerActivations with_middle = at;
+    if (!with_middle.middle) compute_middle(weights, with_middle);
+    backward_ffn(weights, gradients, with_middle, dx);
+  }
   backward_attention(weights, gradients, at, lowest_visible, dx);
 }
 
@@ -142,28 +153,34 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors&
 }
 
 void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
-                                      const LayerActivations& at, Tensor lowest_visible,
-                                      Tensor dx) {
+                                      LayerActivations at, Tensor lowest_visible, Tensor dx) {
   const LayerShape& s = shape_;
   const std::int64_t width = s.heads * s.head_dim;
   const std::int64_t packed = (s.heads + 2 * s.kv_heads) * s.head_dim;
-  const Tensor dqkv = workspace({s.rows(), packed});
+  // Gradients of query, key and value, outside of what they are made of. Until attention writes
+  // them, the projection that is computed again lies in their memory.
+  const Tensor dqkv_fp32 = workspace({s.rows() * packed}, DType::kFloat32);
+  const Tensor dquery = dqkv_fp32.view(0, {s.batch, s.tokens, s.heads, s.head_dim});
+  const Tensor dkey_value =
+      dqkv_fp32.view(s.rows() * width, {2, s.batch, s.tokens, s.kv_heads, s.head_dim});
   {
     const Arena::Scope scope(context_.arena);
+    const Tensor product(dqkv_fp32.raw(), context_.compute_dtype, {s.rows(), packed});
+    if (!at.query) compute_query_key_value(weights, at, product);
+    if (!at.attention_out) compute_attention(at, lowest_visible);
     const Tensor dout = workspace(at.attention_out.shape());
-    const Tensor dquery = workspace(at.query.shape(), DType::kFloat32);
-    const Tensor dkey_value = workspace(at.key_value.shape(), DType::kFloat32);
     context_.ops.matmul({dx, weights.wo, dout.reshape({s.rows(), width})}, context_.compute);
     context_.ops.matmul(
         {dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true, false, true},
         context_.compute);
     attention_.backward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse, dout,
                          dquery, dkey_value});
-    context_.ops.rope_merge(
-        {dquery, dkey_value, attention_.positions(), inverse_frequency_,
-         dqkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim})},
-        context_.compute);
   }
+  const Tensor dqkv = workspace({s.rows(), packed});
+  context_.ops.rope_merge({dquery, dkey_value, attention_.positions(), inverse_frequency_,
+                           dqkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim})},
+                          context_.compute);
+  if (!at.normed_attention) compute_normed(weights, at);
   context_.ops.matmul({dqkv, at.normed_attention, gradients.wqkv, true, false, true},
                       context_.compute);
   const Tensor dnormed = workspace({s.rows(), s.hidden});

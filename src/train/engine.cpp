@@ -33,7 +33,6 @@ void Engine::rehearse() {
   if (train_runner_) {
     train_runner_->train(totals_);
     update(1.0);
-    read_param_norm();
   }
 }
 

@@ -51,31 +51,44 @@ class Search {
     return fit.device && fit.host;
   }
 
+  struct Away {
+    std::int64_t inputs = 0;  ///< layers that compute attention again, with their input on the host
+    std::int64_t offload = 0;  ///< layers that keep attention, with both on the host
+  };
+  RematMix mix_of(std::int64_t saved, const Away& away) const {
+    return {.offload_input = away.inputs,
+            .nothing = layers_ - saved - away.inputs,
+            .offload = away.offload,
+            .save_attention = saved - away.offload};
+  }
+
   /// `saved` layers keep their attention output: the least in host memory that makes the rest fit
-  /// on the device. The first step costs the device two slots before it frees anything, so that
-  /// nothing in host memory is asked about apart.
+  /// on the device, inputs of the other layers first or, where that leads nowhere, last.
   std::optional<RematMix> place(std::int64_t saved) const {
-    const auto with_offloaded = [&](std::int64_t count) {
-      return RematMix{
-          .nothing = layers_ - saved, .offload = count, .save_attention = saved - count};
-    };
-    const auto with_inputs = [&](std::int64_t count) {
-      return RematMix{.offload_input = count, .nothing = layers_ - saved - count, .offload = saved};
-    };
-    const auto on_device = [&](const RematMix& mix) { return fits_(mix).device; };
-    RematMix mix = with_offloaded(0);
-    if (!on_device(mix)) {
-      const auto offloaded =
-          smallest(1, saved, [&](std::int64_t n) { return on_device(with_offloaded(n)); });
-      const auto inputs =
-          offloaded ? std::nullopt : smallest(1, layers_ - saved, [&](std::int64_t n) {
-            return on_device(with_inputs(n));
-          });
-      if (!offloaded && !inputs) return std::nullopt;
-      mix = offloaded ? with_offloaded(*offloaded) : with_inputs(*inputs);
-    }
-    if (!fits(mix)) return std::nullopt;
-    return mix;
+    const std::int64_t others = layers_ - saved;
+    const auto inputs = [](std::int64_t n) { return Away{.inputs = n}; };
+    const auto all_inputs_and = [&](std::int64_t n) { return Away{others, n}; };
+    const auto offload = [](std::int64_t n) { return Away{.offload = n}; };
+    const auto all_offload_and = [&](std::int64_t n) { return Away{n, saved}; };
+    auto mix = least_away(saved, others, inputs);
+    if (!mix) mix = least_away(saved, saved, all_inputs_and);
+    if (mix && fits(*mix)) return mix;
+    mix = least_away(saved, saved, offload);
+    if (!mix) mix = least_away(saved, others, all_offload_and);
+    if (mix && fits(*mix)) return mix;
+    return std::nullopt;
+  }
+
+  /// The mix of the fewest steps that fits on the device. The first step costs the device two slots
+  /// before it frees anything, so none at all is asked about apart.
+  template <typename Steps>
+  std::optional<RematMix> least_away(std::int64_t saved, std::int64_t most,
+                                     const Steps& steps) const {
+    const auto on_device = [&](std::int64_t n) { return fits_(mix_of(saved, steps(n))).device; };
+    if (on_device(0)) return mix_of(saved, steps(0));
+    const auto count = smallest(1, most, on_device);
+    if (!count) return std::nullopt;
+    return mix_of(saved, steps(*count));
   }
 
   RematMix keep_more(const RematMix& saved) const {

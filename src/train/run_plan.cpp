@@ -41,8 +41,8 @@ MemoryPlan plan_of_fullest_rank(const TrainConfig& config, const PlannedMachine&
 }
 
 std::size_t num_groups(const MeshShape& mesh) {
-  const std::vector<int> sizes{mesh.size(),  mesh.dp,      mesh.tp, mesh.ring_size(),
-                               mesh.ulysses, mesh.num_param_shards()};
+  const std::vector<int> sizes{mesh.size(),      mesh.dp,      mesh.tp,
+                               mesh.ring_size(), mesh.ulysses, mesh.num_param_shards()};
   return static_cast<std::size_t>(
       std::count_if(sizes.begin(), sizes.end(), [](int size) { return size > 1; }));
 }

@@ -43,7 +43,8 @@ TEST_P(PlanTest, IsWhatARunAllocates) {
   const auto metrics = read_metrics(directory / "run" / "metrics.jsonl");
   ASSERT_EQ(metrics.size(), 1u);
 
-  // Neither data nor tokenizer are there; the vocabulary is the one that the tokenizer would ask for.
+  // Neither data nor tokenizer are there; the vocabulary is the one that the tokenizer would ask
+  // for.
   const ProgramResult result = plan(
       with(options, {"--mesh_dim=" + c.mesh, "--device=cpu", "--world_size=" + c.ranks, "--json",
                      "--train_dataset.json_dataset.path=", "--tokenizer.vocab_file="}));
@@ -142,6 +143,14 @@ TEST(Plan, FindsTheLongestContext) {
   EXPECT_FALSE(fits(longest + 1024));
 }
 
+TEST(Plan, TheRecipeForOneGpuFits) {
+  const ProgramResult result =
+      plan({"--config=" RT_SOURCE_DIR "/configs/recipes/7b-256k-one-gpu.json", "--json",
+            "--device_memory=79.6GiB", "--host_memory=128GiB"});
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_TRUE(Json::parse(result.output)["fits"].get<bool>());
+}
+
 TEST(Plan, ChoosesWhatFits) {
   const Options options = long_run(
       {"--world_size=8", "--mesh_dim=1,1,1,8", "--llama.remat_block=auto", "--host_memory=2TiB"});
@@ -156,10 +165,10 @@ TEST(Plan, ChoosesWhatFits) {
 }
 
 TEST(Plan, RefusesWhatMakesNoSense) {
-  for (const Options& options : {Options{"--device_memory=80GX"}, Options{"--host_memory=-1"},
-                                 Options{"--world_size=0"}, Options{"--mesh_dim=1,1,1,3"},
-                                 Options{"--llama.remat_block=offload:31"},
-                                 Options{"--llama.remat_block=offload:31,everything:1"}}) {
+  for (const Options& options :
+       {Options{"--device_memory=80GX"}, Options{"--host_memory=-1"}, Options{"--world_size=0"},
+        Options{"--mesh_dim=1,1,1,3"}, Options{"--llama.remat_block=offload:31"},
+        Options{"--llama.remat_block=offload:31,everything:1"}}) {
     const ProgramResult result = plan(long_run(options));
     EXPECT_EQ(result.exit_code, 2) << options[0] << result.errors;
     EXPECT_TRUE(result.errors.starts_with("ringtrain: ")) << result.errors;

@@ -22,9 +22,10 @@ TEST(ByteSize, KnowsUnits) {
 
 TEST(ByteSize, RefusesTheRest) {
   for (const char* text : {"", "GiB", "-1", "80G", "80gib", "1e30TB", "nan", "12 apples"}) {
-    EXPECT_EQ(error_text([&] { parse_byte_size("device_memory", text); }),
-              "device_memory takes a size such as 80GiB, 80GB, 81559MiB or a number of bytes, got '" +
-                  std::string(text) + "'");
+    EXPECT_EQ(
+        error_text([&] { parse_byte_size("device_memory", text); }),
+        "device_memory takes a size such as 80GiB, 80GB, 81559MiB or a number of bytes, got '" +
+            std::string(text) + "'");
   }
 }
 

@@ -21,6 +21,7 @@ class LateDevice final : public Device {
     return cpu_->make_stream(priority);
   }
   std::unique_ptr<Event> make_event() override { return cpu_->make_event(); }
+  std::unique_ptr<Event> make_timed_event() override { return cpu_->make_timed_event(); }
 
   void* allocate(std::size_t bytes) override;
   void deallocate(void* memory) noexcept override { cpu_->deallocate(memory); }
@@ -31,6 +32,7 @@ class LateDevice final : public Device {
   void copy_on_device(void* to, const void* from, std::size_t bytes, Stream& stream) override;
 
   MemoryInfo memory() const override { return cpu_->memory(); }
+  double communication_wait_s() const override { return cpu_->communication_wait_s(); }
   double peak_flops() const override { return 0; }
 
   int num_allocations() const { return num_allocations_; }

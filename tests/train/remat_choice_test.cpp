@@ -53,6 +53,8 @@ TEST(RematChoice, ComputesAgainWhatFitsNowhere) {
   // 11 on the device beside the slots leave 13 of 24 for the host, which takes 10.
   EXPECT_EQ(chosen(15, 10), "nothing_saveable:3,offload:5,save_attention:4");
   EXPECT_EQ(chosen(4, 12), "offload_input");
+  // Inputs of layers that compute attention again go first.
+  EXPECT_EQ(chosen(14, 7), "offload_input:7,save_attention:5");
 }
 
 TEST(RematChoice, SaysWhereNotEvenInputsFit) {

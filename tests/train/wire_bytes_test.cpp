@@ -9,7 +9,7 @@
 #include <string>
 
 #include "ringtrain/train/engine.h"
-#include "support/rank_context.h"
+#include "ringtrain/train/memory_plan.h"
 
 namespace ringtrain {
 namespace {
@@ -47,18 +47,13 @@ TrainConfig config_of(const WireCase& c) {
 using Bytes = std::map<WireBytes::Key, std::int64_t>;
 
 Bytes count(const WireCase& c) {
-  const auto device = make_meta_device();
-  const auto ops = make_meta_backend(0);
-  const auto stream = device->make_stream(StreamPriority::kNormal);
   WireBytes sent;
-  Mesh mesh = make_meta_mesh(c.mesh, {});
-  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
-    *group = make_observed_communicator(std::move(*group), sent);
-  }
-  Arena arena = Arena::measuring();
-  Context context{*device, *ops, arena, mesh, *stream, *stream, *stream, dtype_from_name(c.dtype),
-                  &sent};
-  Engine(context, config_of(c), {.train = true, .evaluate = false}).rehearse();
+  plan_memory(
+      {c.mesh, {}, DeviceType::kCpu, dtype_from_name(c.dtype)},
+      [&](Context& meta) {
+        Engine(meta, config_of(c), {.train = true, .evaluate = false}).rehearse();
+      },
+      &sent);
   Bytes bytes;
   for (const auto& [key, counted] : sent.counts()) {
     bytes[key] = static_cast<std::int64_t>(counted.bytes);

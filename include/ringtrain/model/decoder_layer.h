@@ -67,7 +67,9 @@ class DecoderLayer {
  private:
   // Each computes one part of `at`, giving it workspace where the plan kept no room for it.
   void compute_normed(const LayerTensors& weights, LayerActivations& at);
-  void compute_query_key_value(const LayerTensors& weights, LayerActivations& at);
+  // `product` [rows, (N + 2K) H] compute: memory for the projection; absent: workspace.
+  void compute_query_key_value(const LayerTensors& weights, LayerActivations& at,
+                               Tensor product = {});
   void compute_attention(LayerActivations& at, Tensor lowest_visible);
   void compute_middle(const LayerTensors& weights, LayerActivations& at);
 
@@ -77,7 +79,7 @@ class DecoderLayer {
   void backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
                     const LayerActivations& at, Tensor dx);
   void backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
-                          const LayerActivations& at, Tensor lowest_visible, Tensor dx);
+                          LayerActivations at, Tensor lowest_visible, Tensor dx);
   Tensor workspace(Shape shape, DType dtype) const;
   Tensor workspace(Shape shape) const { return workspace(shape, context_.compute_dtype); }
 

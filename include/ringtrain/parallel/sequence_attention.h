@@ -34,8 +34,8 @@ struct SequenceAttentionOptions {
 /// Source      Ring Attention (arXiv:2310.01889), algorithm 1
 class SequenceAttention {
  public:
-  /// Uploads the positions of all ranks in each of `layouts` into the arena (on the meta device only
-  /// makes room); the first one is in use. `context` must outlive this.
+  /// Uploads the positions of all ranks in each of `layouts` into the arena (on the meta device
+  /// only makes room); the first one is in use. `context` must outlive this.
   SequenceAttention(Context& context, const std::vector<SequenceLayout>& layouts,
                     const SequenceAttentionOptions& options);
 
