@@ -22,6 +22,8 @@ std::string_view description_of(Command command) {
       return "Plans the memory of `ringtrain train` with the same options, for any number of "
              "ranks; "
              "needs no GPU, no data and no tokenizer. Exit code 1: it does not fit.";
+    case Command::kSelftest:
+      return "Checks and measures the groups of the mesh, for the training run of these options.";
   }
   throw InvalidArgument("no such command");
 }
@@ -61,11 +63,13 @@ void add_table(ArgumentParser& parser, Command command, Reading& reading) {
 
 using NamedDataset = std::pair<std::string, const DatasetConfig*>;
 
-/// The data sets that the command reads, or whose shapes it plans for.
+/// The data sets that the command reads, or whose shapes it looks at.
 std::vector<NamedDataset> datasets_of(Command command, const TrainConfig& config) {
   std::vector<NamedDataset> datasets;
   const bool trains = command == Command::kTrain || command == Command::kPlan;
-  if (trains) datasets.emplace_back("train_dataset", &config.train_dataset);
+  if (trains || command == Command::kSelftest) {
+    datasets.emplace_back("train_dataset", &config.train_dataset);
+  }
   if (command == Command::kEval || (trains && config.eval_steps > 0)) {
     datasets.emplace_back("eval_dataset", &config.eval_dataset);
   }
@@ -84,6 +88,8 @@ std::string_view name_of(Command command) {
       return "verify";
     case Command::kPlan:
       return "plan";
+    case Command::kSelftest:
+      return "selftest";
   }
   throw InvalidArgument("no such command");
 }
@@ -113,6 +119,7 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
     return job;
   }
   validate_config(command, config);
+  if (command == Command::kSelftest) return job;
   for (const auto& [name, dataset] : datasets_of(command, config)) {
     if (command == Command::kPlan) {
       validate_dataset_shape(name, *dataset, config.llama);

@@ -12,6 +12,7 @@ std::span<const Subcommand> subcommands() {
                  "compares a checkpoint's logits, gradients and training with a reference",
                  verify_command},
       Subcommand{"plan", "shows the memory of a training run, without a GPU", plan_command},
+      Subcommand{"selftest", "checks and measures the groups of the mesh", selftest_command},
       Subcommand{"tokenize", "shows ids of a text and back; counts the tokens of a file",
                  tokenize_command},
       Subcommand{"bench", "times attention, alone on one device", bench_command},

@@ -10,6 +10,7 @@ int train_command(const Invocation& invocation);
 int eval_command(const Invocation& invocation);
 int verify_command(const Invocation& invocation);
 int plan_command(const Invocation& invocation);
+int selftest_command(const Invocation& invocation);
 int tokenize_command(const Invocation& invocation);
 int bench_command(const Invocation& invocation);
 

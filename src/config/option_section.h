@@ -8,8 +8,10 @@
 
 namespace ringtrain {
 
-inline constexpr unsigned kTraining =
-    static_cast<unsigned>(Command::kTrain) | static_cast<unsigned>(Command::kEval);
+/// Evaluation and self-test take a training run's command line as it is.
+inline constexpr unsigned kTraining = static_cast<unsigned>(Command::kTrain) |
+                                      static_cast<unsigned>(Command::kEval) |
+                                      static_cast<unsigned>(Command::kSelftest);
 inline constexpr unsigned kVerifying = static_cast<unsigned>(Command::kVerify);
 
 /// Adds options whose fields lie in one struct: `kPath` are the members that lead to it from

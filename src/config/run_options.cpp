@@ -71,6 +71,10 @@ void add_logger_options(std::vector<Option>& table) {
                                            "folder in output_dir; empty: output_dir itself");
   logger.add<&LoggerConfig::online>("online", "refused: metrics go to metrics.jsonl");
   OptionSection<> training(table, "", "Logging", kTraining);
+  training
+      .add<&TrainConfig::selftest>("selftest",
+                                   "check and measure collectives before a run of several ranks")
+      .choices = {"short", "off"};
   training.add<&TrainConfig::print_comm>("print_comm",
                                          "print what a rank sends in a step, by group and kind");
   training.add<&TrainConfig::trace>(

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <map>
 #include <set>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "ringtrain/core/error.h"
 
@@ -54,6 +56,17 @@ std::string mesh_banner(const std::vector<RankPlace>& places, const MeshShape& s
         "network; choose {3} and --mesh_order so that it stays inside one\n",
         std::get<0>(key), fmt::join(group.ranks, ", "), fmt::join(group.hosts, ", "),
         std::get<0>(key) == "tp" ? "tp" : "ulysses_size");
+  }
+  std::map<std::string, std::vector<int>> ranks_of;  // by kind of device
+  for (std::size_t rank = 0; rank < places.size(); ++rank) {
+    const std::string& device = places[rank].device;
+    ranks_of[device.substr(0, device.rfind(" (cuda:"))].push_back(static_cast<int>(rank));
+  }
+  if (ranks_of.size() > 1) {
+    text += "warning: ranks run on different devices, and all wait for the slowest:\n";
+    for (const auto& [device, ranks] : ranks_of) {
+      text += fmt::format("warning:   {}: rank {}\n", device, fmt::join(ranks, ", "));
+    }
   }
   return text;
 }

@@ -9,6 +9,7 @@
 #include "ringtrain/core/log.h"
 #include "ringtrain/train/run_checkpoints.h"
 #include "ringtrain/train/run_data.h"
+#include "ringtrain/train/selftest_run.h"
 
 namespace ringtrain {
 
@@ -30,16 +31,19 @@ void Evaluator::set_up() {
   const FittedTokenizer fitted =
       fit_tokenizer(world_, config_.tokenizer, /*fixed=*/true, config_.llama);
   runtime_.emplace(world_, config_);
+  watchdog_.emplace(world_, config_.timeout_s);
+  watch_runtime(*watchdog_, *runtime_);
+  watchdog_->progress(0, "self-test");
+  const Log log(world_.rank(), world_.size(), config_.log_all_worker);
+  const std::string selftest = run_short_selftest(world_, *runtime_, config_, config_.eval_dataset);
+  if (!selftest.empty()) log.info(selftest);
+  watchdog_->take_time(0, "loading");
   const EngineJobs jobs{.train = false, .evaluate = true};
   runtime_->allocate([&](Context& meta) { Engine(meta, config_, jobs).rehearse(); });
   engine_.emplace(runtime_->context(), config_, jobs);
-  watchdog_.emplace(world_, config_.timeout_s);
-  watchdog_->take_time(0, "loading");
-  watch_runtime(*watchdog_, *runtime_);
 
   RunCheckpoints checkpoints(world_, config_, "", "");
   const bool is_state = source.kind != CheckpointSource::Kind::kParams;
-  const Log log(world_.rank(), world_.size(), config_.log_all_worker);
   const auto warn = [&](const std::string& text) { log.warning(text); };
   const auto state = is_state ? checkpoints.find(warn) : std::nullopt;
   agree(world_, [&] {

@@ -29,6 +29,7 @@
 #include "ringtrain/train/run_checkpoints.h"
 #include "ringtrain/train/run_data.h"
 #include "ringtrain/train/runtime.h"
+#include "ringtrain/train/selftest_run.h"
 #include "ringtrain/train/signals.h"
 #include "ringtrain/train/throughput.h"
 #include "ringtrain/train/trace_file.h"
@@ -156,17 +157,21 @@ void Trainer::Impl::set_up() {
   checkpoints_.emplace(world_, config_, resolved, run_directory_);
 
   runtime_.emplace(world_, config_);
+  watchdog_.emplace(world_, config_.timeout_s);
+  watch_runtime(*watchdog_, *runtime_);
+  watchdog_->progress(0, "self-test");
+  const std::string selftest =
+      run_short_selftest(world_, *runtime_, config_, config_.train_dataset);
+  watchdog_->take_time(0, "loading");
   const EngineJobs jobs{.train = true, .evaluate = evaluates()};
   if (const std::string notice = fit_remat(*runtime_, jobs, config_); !notice.empty()) {
     report_.notices.push_back(notice);
   }
   runtime_->allocate([&](Context& meta) { Engine(meta, config_, jobs).rehearse(); });
   engine_.emplace(runtime_->context(), config_, jobs);
-  watchdog_.emplace(world_, config_.timeout_s);
-  watchdog_->take_time(0, "loading");
   const Mesh& mesh = runtime_->mesh();
-  watch_runtime(*watchdog_, *runtime_);
   print_banner();
+  if (!selftest.empty()) log_.info(selftest);
   if (config_.print_comm) print_wire_bytes();
   if (!config_.trace.empty()) check_trace_file(world_, config_.trace);
   restore_or_initialise();

@@ -38,6 +38,18 @@ TEST(MeshBanner, WarnsWhereAUlyssesGroupCrossesHosts) {
       << across;
 }
 
+TEST(MeshBanner, WarnsOfMixedDevices) {
+  const std::string same =
+      mesh_banner({{"a", "H100 (cuda:0)"}, {"a", "H100 (cuda:1)"}}, {1, 1, 1, 2}, "tp,sp,fsdp,dp");
+  EXPECT_EQ(same.find("warning"), std::string::npos) << same;
+  const std::string mixed =
+      mesh_banner({{"a", "H100 (cuda:0)"}, {"a", "A100 (cuda:1)"}, {"b", "H100 (cuda:0)"}},
+                  {1, 1, 1, 3}, "tp,sp,fsdp,dp");
+  EXPECT_NE(mixed.find("warning: ranks run on different devices"), std::string::npos) << mixed;
+  EXPECT_NE(mixed.find("warning:   A100: rank 1\n"), std::string::npos) << mixed;
+  EXPECT_NE(mixed.find("warning:   H100: rank 0, 2\n"), std::string::npos) << mixed;
+}
+
 TEST(MeshBanner, NeedsAPlaceForEveryRank) {
   EXPECT_THROW(mesh_banner({{"a", "cpu"}}, {1, 1, 1, 2}, "tp,sp,fsdp,dp"), InvalidArgument);
 }

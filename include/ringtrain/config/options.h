@@ -13,7 +13,7 @@
 namespace ringtrain {
 
 /// The jobs that take their settings from the table.
-enum class Command : unsigned { kTrain = 1, kEval = 2, kVerify = 4, kPlan = 8 };
+enum class Command : unsigned { kTrain = 1, kEval = 2, kVerify = 4, kPlan = 8, kSelftest = 16 };
 
 /// The field that an option sets; its type chooses the parser.
 using FieldRef = std::variant<bool*, std::int64_t*, double*, std::string*, RopeScaling*>;

@@ -171,7 +171,7 @@ struct TrainConfig {
   bool offload_optimizer = false;        ///< masters and moments in host memory
   std::string grad_dtype = "fp32";       ///< fp32, bf16: of gradients between micro-batches
   double timeout_s = 600;                ///< a rank without progress for longer ends the job
-  std::string selftest = "short";        ///< at the start of a run of several ranks: short, off
+  std::string selftest = "short";        ///< before a run of several ranks: short, off
   bool print_comm = false;               ///< bytes on the wire of a step
   std::string trace;                     ///< file for the trace of one step; empty: none
   std::int64_t trace_step = 3;           ///< steps of this run before the one that is traced

@@ -11,6 +11,7 @@
 #include "ringtrain/core/progress_marks.h"
 #include "ringtrain/core/stream_trace.h"
 #include "ringtrain/parallel/context.h"
+#include "ringtrain/parallel/selftest.h"
 #include "ringtrain/train/memory_plan.h"
 
 namespace ringtrain {
@@ -44,6 +45,9 @@ class Runtime {
   /// The largest arenas of any rank, in bytes. Valid after `allocate`.
   std::size_t fullest_rank_bytes() const { return fullest_rank_bytes_; }
   std::size_t fullest_rank_host_bytes() const { return fullest_rank_host_bytes_; }
+
+  /// What a self-test runs on, before `allocate`.
+  Selftest::Rank selftest_rank() { return {*device_, *ops_, mesh_, *compute_, *ring_}; }
 
   /// How far the device is in the step of that number; steps are told to it.
   ProgressMarks& marks() { return marks_; }
