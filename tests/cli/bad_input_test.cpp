@@ -158,9 +158,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadInput{"sequence",
                  kRing,
-                 {"--train_dataset.json_dataset.seq_length=66"},
+                 {"--train_dataset.json_dataset.seq_length=65"},
                  2,
-                 "json_dataset.seq_length 66 is not a multiple of 4"},
+                 "json_dataset.seq_length 65 is not a multiple of 2"},
         BadInput{"heads", "1,1,3,1", {}, 2, "num_attention_heads 4 is not divisible by tp 3"},
         BadInput{"kv_heads",
                  kTensor,
