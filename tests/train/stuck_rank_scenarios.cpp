@@ -29,7 +29,7 @@ constexpr int kLastStep = 2;    // in which it happens
 
 /// What rank 1 does: first its watchdog tells the others where it is.
 void stop(int signal) {
-  std::this_thread::sleep_for(std::chrono::milliseconds(800));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1200));
   std::raise(signal);
 }
 
