@@ -9,12 +9,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/file.h"
+#include "ringtrain/comm/clock_offset.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 3> kStreams{"compute", "ring", "params"};
-constexpr int kRounds = 16;
 
 double seconds(StreamTrace::Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
@@ -40,49 +39,12 @@ double unpacked(const std::string& bytes) {
   return value;
 }
 
-/// What to subtract from a rank's clock to get rank 0's, and how wrong that may be; seconds.
-struct ClockOffset {
-  double offset_s = 0;
-  double error_s = 0;
-};
-
-ClockOffset ask_clock(World& world, int rank) {
-  ClockOffset best{0, std::numeric_limits<double>::infinity()};
-  for (int round = 0; round < kRounds; ++round) {
-    const double sent = seconds(StreamTrace::Clock::now());
-    world.send("", rank);
-    const double theirs = unpacked(world.receive(rank));
-    const double received = seconds(StreamTrace::Clock::now());
-    const double error = (received - sent) / 2;
-    if (error < best.error_s) best = {theirs - (sent + received) / 2, error};
-  }
-  return best;
-}
-
-ClockOffset answer_clock(World& world) {
-  for (int round = 0; round < kRounds; ++round) {
-    world.receive(0);
-    world.send(packed(seconds(StreamTrace::Clock::now())), 0);
-  }
-  const double offset = unpacked(world.receive(0));
-  return {offset, unpacked(world.receive(0))};
-}
-
-/// Collective.
-ClockOffset find_clock_offset(World& world) {
+/// Collective: which ranks have another clock than rank 0.
+std::vector<bool> on_other_hosts(World& world) {
   const std::vector<std::string> hosts = world.all_gather(world.host_name());
-  ClockOffset own;
-  for (int rank = 1; rank < world.size(); ++rank) {
-    if (hosts[static_cast<std::size_t>(rank)] == hosts[0]) continue;
-    if (world.rank() == 0) {
-      const ClockOffset theirs = ask_clock(world, rank);
-      world.send(packed(theirs.offset_s), rank);
-      world.send(packed(theirs.error_s), rank);
-    } else if (world.rank() == rank) {
-      own = answer_clock(world);
-    }
-  }
-  return own;
+  std::vector<bool> others;
+  for (const std::string& host : hosts) others.push_back(host != hosts[0]);
+  return others;
 }
 
 Json metadata(const char* name, int rank, std::size_t stream, Json arguments) {
@@ -135,7 +97,9 @@ void check_trace_file(World& world, const fs::path& file) {
 }
 
 void write_trace(World& world, const fs::path& file, StreamTrace& trace, const std::string& place) {
-  const ClockOffset clock = find_clock_offset(world);
+  const ClockOffset clock = find_clock_offset(world, on_other_hosts(world), [] {
+    return seconds(StreamTrace::Clock::now());
+  });
   const double start = seconds(trace.started_at()) - clock.offset_s;
   double first = start;
   for (const std::string& each : world.all_gather(packed(start))) {

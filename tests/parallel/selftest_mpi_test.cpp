@@ -98,7 +98,7 @@ TEST(SelftestOnMeshes, FindsEveryGroupRight) {
 
 TEST(SelftestOnMeshes, WrongOnOneRankIsWrongOnAll) {
   const auto device = make_cpu_device();
-  RankContext alone(*device, place_only_mesh({1, 1, 2, 1}, {}));  // sums nothing
+  RankContext alone(*device, make_meta_mesh({1, 1, 2, 1}, {}));  // sums nothing
   TestContext whole(test_world(), "1,1,-1,1", DeviceType::kCpu, DType::kFloat32, kArenaBytes);
   const SelftestOptions options = options_of({}, LayoutKind::kZigzag);
   Selftest right(rank_of(*whole), options);
@@ -115,7 +115,7 @@ TEST(SelftestOnMeshes, GroupsThatMoveNothingAreWrong) {
   const auto device = make_cpu_device();
   MeshShape shape{2, 1, 2, 4};
   shape.ulysses = 2;
-  RankContext context(*device, place_only_mesh(shape, {1, 0, 1, 3}));
+  RankContext context(*device, make_meta_mesh(shape, {1, 0, 1, 3}));
   SelftestOptions options = options_of(shape, LayoutKind::kZigzag);
   for (const bool rotates : {true, false}) {
     options.rotates = rotates;
