@@ -97,9 +97,8 @@ void check_trace_file(World& world, const fs::path& file) {
 }
 
 void write_trace(World& world, const fs::path& file, StreamTrace& trace, const std::string& place) {
-  const ClockOffset clock = find_clock_offset(world, on_other_hosts(world), [] {
-    return seconds(StreamTrace::Clock::now());
-  });
+  const ClockOffset clock = find_clock_offset(world, on_other_hosts(world),
+                                              [] { return seconds(StreamTrace::Clock::now()); });
   const double start = seconds(trace.started_at()) - clock.offset_s;
   double first = start;
   for (const std::string& each : world.all_gather(packed(start))) {
