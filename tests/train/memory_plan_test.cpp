@@ -20,10 +20,9 @@ TEST_P(MemoryPlanTest, IsTheHighWaterMark) {
   const TinyRun& run = GetParam();
   const DType dtype = dtype_from_name(run.dtype);
   const TrainConfig config = tiny_config(run);
-  const MemoryPlan plan =
-      plan_memory({{}, {}, DeviceType::kCpu, dtype}, [&](Context& meta) {
-        Engine(meta, config, {.train = true, .evaluate = false}).rehearse();
-      });
+  const MemoryPlan plan = plan_memory({{}, {}, DeviceType::kCpu, dtype}, [&](Context& meta) {
+    Engine(meta, config, {.train = true, .evaluate = false}).rehearse();
+  });
   TestContext context(dtype, kArenaBytes);
   run_tiny(*context, run, run.accumulate);
   EXPECT_EQ(plan.device.bytes, context->arena.peak());
@@ -32,25 +31,23 @@ TEST_P(MemoryPlanTest, IsTheHighWaterMark) {
 
 INSTANTIATE_TEST_SUITE_P(
     Runs, MemoryPlanTest,
-    ::testing::Values(TinyRun{.name = "everything"},
-                      TinyRun{.name = "dots", .dtype = "bf16", .remat_block = "dots_saveable"},
-                      TinyRun{.name = "save_attention", .remat_block = "save_attention"},
-                      TinyRun{.name = "nothing", .remat_block = "nothing_saveable"},
-                      TinyRun{.name = "offload", .remat_block = "offload", .layers = 5},
-                      TinyRun{.name = "offload_input", .remat_block = "offload_input"},
-                      TinyRun{.name = "gqa_tied_documents",
-                              .kv_heads = 2,
-                              .tied = true,
-                              .documents = true},
-                      TinyRun{.name = "palm_on_host",
-                              .dtype = "bf16",
-                              .accumulate = 2,
-                              .optimizer = "palm",
-                              .offload_optimizer = true},
-                      TinyRun{.name = "bf16_gradients", .dtype = "bf16", .grad_dtype = "bf16"},
-                      TinyRun{.name = "mix",
-                              .remat_block = "offload:1,nothing_saveable:1,dots_saveable:1",
-                              .offload_optimizer = true}),
+    ::testing::Values(
+        TinyRun{.name = "everything"},
+        TinyRun{.name = "dots", .dtype = "bf16", .remat_block = "dots_saveable"},
+        TinyRun{.name = "save_attention", .remat_block = "save_attention"},
+        TinyRun{.name = "nothing", .remat_block = "nothing_saveable"},
+        TinyRun{.name = "offload", .remat_block = "offload", .layers = 5},
+        TinyRun{.name = "offload_input", .remat_block = "offload_input"},
+        TinyRun{.name = "gqa_tied_documents", .kv_heads = 2, .tied = true, .documents = true},
+        TinyRun{.name = "palm_on_host",
+                .dtype = "bf16",
+                .accumulate = 2,
+                .optimizer = "palm",
+                .offload_optimizer = true},
+        TinyRun{.name = "bf16_gradients", .dtype = "bf16", .grad_dtype = "bf16"},
+        TinyRun{.name = "mix",
+                .remat_block = "offload:1,nothing_saveable:1,dots_saveable:1",
+                .offload_optimizer = true}),
     [](const auto& run) { return run.param.name; });
 
 }  // namespace
