@@ -95,7 +95,7 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   if (world_.any(sum.host > host_free_bytes)) {
     throw DeviceError(fmt::format(
         "the run needs {} bytes of host memory on {} for the ranks there, {} are free within the "
-        "limit of this process's control group; keep less with remat_block and offload_optimizer, "
+        "limit of this process's control group; keep less there (remat_block, offload_optimizer), "
         "shorten seq_length or batch_size, or spread the ranks over more hosts\n{}",
         sum.host, world_.host_name(), host_free_bytes, memory_table_));
   }
