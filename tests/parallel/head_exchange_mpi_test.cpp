@@ -14,7 +14,7 @@
 namespace ringtrain {
 namespace {
 
-constexpr std::size_t kArenaBytes = std::size_t{8} << 20;
+constexpr std::size_t kArenaBytes = std::size_t{64} << 20;  // a GPU wants 32 MiB of workspace
 constexpr std::int64_t kHeadDim = 8;
 
 struct ExchangeCase {
