@@ -17,10 +17,8 @@ struct PieceHeader {
 };
 
 std::string pack(const PieceHeader& header, const std::vector<float>& values) {
-  std::string bytes(sizeof(header) + values.size() * sizeof(float), '\0');
-  std::memcpy(bytes.data(), &header, sizeof(header));
-  std::memcpy(bytes.data() + sizeof(header), values.data(), values.size() * sizeof(float));
-  return bytes;
+  std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
+  return bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
 }
 
 void unpack(const std::string& bytes, const Segment& segment, int tp_rank, int tp_size,

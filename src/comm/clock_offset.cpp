@@ -1,23 +1,14 @@
 #include "ringtrain/comm/clock_offset.h"
 
-#include <cstring>
 #include <limits>
 #include <string>
+
+#include "ringtrain/comm/packed_double.h"
 
 namespace ringtrain {
 namespace {
 
 constexpr int kRounds = 16;
-
-std::string packed(double value) {
-  return std::string(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-double unpacked(const std::string& bytes) {
-  double value = 0;
-  std::memcpy(&value, bytes.data(), sizeof value);
-  return value;
-}
 
 void ask(World& world, int rank, const std::function<double()>& clock) {
   ClockOffset best{0, std::numeric_limits<double>::infinity()};

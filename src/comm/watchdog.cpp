@@ -33,7 +33,7 @@ struct Report {
   double idle_s = 0;       // since its last progress, when it spoke
   std::uint32_t beat = 0;  // counts up: tells the newer of two reports
   std::int32_t is_done = 0;
-  std::array<char, 128> phase{};
+  std::array<char, 256> phase{};
 };
 
 struct Peer {
@@ -101,23 +101,28 @@ class Watchdog::Guard {
       Clock::time_point last_round = Clock::now();
       while (take_snapshot()) {
         look_at_the_device();
-        forgive_a_pause(Clock::now() - last_round);
-        last_round = Clock::now();
         const bool is_news = receive() || now_.is_done != peer(plane_->rank()).report.is_done;
-        if (is_news || last_round >= next_beat) {
+        const auto now = Clock::now();
+        if (is_news || now >= next_beat) {
           speak();
-          next_beat = last_round + std::chrono::duration_cast<Clock::duration>(period_);
+          next_beat = now + std::chrono::duration_cast<Clock::duration>(period_);
         }
         for (Communicator* group : watched_) group->check();
         look_for_trouble();
         if (everyone_is_done()) return say_farewell();
-        std::unique_lock lock(mutex_);
-        wake_.wait_for(lock, kTick);
+        rest();
+        forgive_a_pause(Clock::now() - last_round);
+        last_round = Clock::now();
       }
     } catch (const Error& error) {
       fmt::print(stderr, "ringtrain: [rank {}] {}\n", plane_->rank(), error.what());
       plane_->abort(error.exit_code());
     }
+  }
+
+  void rest() {
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, kTick);
   }
 
   static void set_place(Report& report, std::int64_t step, std::string_view phase) {
@@ -127,7 +132,7 @@ class Watchdog::Guard {
   }
 
   /// What the other threads have said; false if this one should end. The lock is held for this
-  /// alone, since `progress` is called between kernels.
+  /// alone, so that `progress` never waits for messages.
   bool take_snapshot() {
     const std::lock_guard lock(mutex_);
     now_ = own_;

@@ -55,12 +55,14 @@ bool shorten(AttentionBlock& block, int repeats, double most_flops) {
   return is_short();
 }
 
-/// Collective. Leaves the block out where a rank has not twice the memory for it.
+/// Collective. Leaves the block out where a rank has not twice the memory for it, and a workspace.
 Selftest run_selftest(World& world, Runtime& runtime, SelftestOptions options) {
-  const std::size_t wanted = options.block ? 2 * Selftest::bytes_of(*options.block) : 0;
+  const Selftest::Rank rank = runtime.selftest_rank();
+  const std::size_t wanted =
+      options.block ? 2 * Selftest::bytes_of(*options.block) + rank.ops.workspace_bytes() : 0;
   const auto sharing = static_cast<std::size_t>(world.local_size());  // of one device, at most
   if (world.any(wanted * sharing > runtime.device().memory().free_bytes)) options.block.reset();
-  Selftest test(runtime.selftest_rank(), options);
+  Selftest test(rank, options);
   test.combine(world);
   return test;
 }

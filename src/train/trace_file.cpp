@@ -15,6 +15,7 @@
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/file.h"
 #include "ringtrain/comm/clock_offset.h"
+#include "ringtrain/comm/packed_double.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -27,16 +28,6 @@ constexpr std::array<const char*, 3> kStreams{"compute", "ring", "params"};
 
 double seconds(StreamTrace::Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
-}
-
-std::string packed(double value) {
-  return std::string(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-double unpacked(const std::string& bytes) {
-  double value = 0;
-  std::memcpy(&value, bytes.data(), sizeof value);
-  return value;
 }
 
 /// Collective: which ranks have another clock than rank 0.

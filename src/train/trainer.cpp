@@ -316,6 +316,7 @@ void Trainer::Impl::timed_step(const LocalBatch& batch) {
 }
 
 void Trainer::Impl::save_trace() {
+  runtime_->context().compute.synchronise();  // the step itself is training time
   watchdog_->take_time(step_, "writing the trace");
   const auto begin = Clock::now();
   write_trace(world_, config_.trace, runtime_->trace(),
@@ -439,6 +440,7 @@ void Trainer::Impl::save(SaveKind kind, bool with_state) {
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
   interval_begin_ += Clock::now() - begin;  // saving is no training time
   saved_ = Saved{position_.step, kind, with_state};
+  watchdog_->progress(step_, "after saving");
 }
 
 /// The same parameters are not written again, least of all over a save that holds more.

@@ -29,7 +29,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   /// "This rank works, and this is where", as the host sees it; from one thread. More often than
-  /// every timeout_s, unless the device passes marks meanwhile. 128 characters of `phase` are kept.
+  /// every timeout_s, unless the device passes marks meanwhile. 256 characters of `phase` are kept.
   void progress(std::int64_t step, std::string_view phase);
   /// The same for work on files, which may take longer than timeout_s: until this rank's next
   /// progress it only has to live.
