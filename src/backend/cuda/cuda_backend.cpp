@@ -3,16 +3,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 
+#include "attention.h"
 #include "matmul.h"
+#include "narrow.h"
 #include "ringtrain/backend/cuda_check.h"
-#include "ringtrain/core/environment.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention.h"
-#include "ringtrain/kernels/attention_backward_sm90.h"
-#include "ringtrain/kernels/attention_forward_sm90.h"
-#include "ringtrain/kernels/attention_sm90.h"
 #include "ringtrain/kernels/cross_entropy.h"
 #include "ringtrain/kernels/elementwise.h"
 #include "ringtrain/kernels/embedding.h"
@@ -35,48 +32,9 @@ cudaStream_t native(const Stream& stream) {
   return static_cast<cudaStream_t>(stream.native());
 }
 
-template <typename T>
-T* optional_data(const Tensor& tensor) {
-  return tensor ? tensor.data<T>() : nullptr;
-}
-
-int narrow(std::int64_t size) {
-  if (size > INT32_MAX) throw InvalidArgument(fmt::format("a size of {} is too large", size));
-  return static_cast<int>(size);
-}
-
-kernels::AttentionShape attention_shape(const Tensor& query, const Tensor& key,
-                                        const AttentionMask& mask, float softmax_scale) {
-  return {.query_positions = mask.query_positions.data<std::int32_t>(),
-          .key_positions = mask.key_positions.data<std::int32_t>(),
-          .lowest_visible = optional_data<std::int32_t>(mask.lowest_visible),
-          .batch = query.size(0),
-          .query_tokens = narrow(query.size(1)),
-          .key_tokens = narrow(key.size(1)),
-          .query_heads = narrow(query.size(2)),
-          .kv_heads = narrow(key.size(2)),
-          .head_dim = narrow(query.size(3)),
-          .softmax_scale = softmax_scale,
-          .causal = mask.causal};
-}
-
-// What the rows of a step see beside documents, where it has a closed form.
-std::optional<AttentionSegment> visible_segment(const Tensor& query, const Tensor& key,
-                                                const AttentionMask& mask) {
-  if (mask.causal) return mask.segment;
-  return AttentionSegment{0, query.size(1), 0, key.size(1), key.size(1)};
-}
-
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(bool deterministic) : deterministic_(deterministic) {
-    const AttentionKernels wanted = environment_attention_kernels();
-    const bool is_hopper = kernels::is_sm90_device();
-    if (wanted == AttentionKernels::kSm90 && !is_hopper) {
-      throw InvalidArgument("RINGTRAIN_ATTENTION=sm90 needs a GPU of compute capability 9.0");
-    }
-    uses_sm90_attention_ = is_hopper && wanted != AttentionKernels::kPortable;
-  }
+  explicit CudaBackend(bool deterministic) : attention_(deterministic) {}
   std::size_t workspace_bytes() const override { return kWorkspaceBytes; }
   void bind_workspace(Tensor workspace) override {
     if (workspace.bytes() < kWorkspaceBytes) {
@@ -86,9 +44,8 @@ class CudaBackend final : public Backend {
     workspace_ = workspace.raw();
   }
   std::string description() const override {
-    return fmt::format(
-        "attention: {}portable mma.sync (bf16), CUDA cores (fp32); matmul: cuBLASLt {}",
-        uses_sm90_attention_ ? "sm90 wgmma (bf16, head_dim up to 128), " : "", CublasLt::version());
+    return fmt::format("attention: {}; matmul: cuBLASLt {}", attention_.description(),
+                       CublasLt::version());
   }
 
   void fill(Tensor out, double value, Stream& stream) override {
@@ -199,46 +156,7 @@ class CudaBackend final : public Backend {
 
   void attention_forward(const AttentionForwardArgs& args, Stream& stream) override {
     check_args(args);
-    const std::optional<AttentionSegment> visible =
-        visible_segment(args.query, args.key, args.mask);
-    if (visible && uses_sm90_attention(args.query, args.mask)) {
-      kernels::launch_attention_forward_sm90(
-          {.query = args.query.raw(),
-           .key = args.key.raw(),
-           .value = args.value.raw(),
-           .out = args.out.raw(),
-           .partial = optional_data<float>(args.partial),
-           .lse = args.lse.data<float>(),
-           .batch = args.query.size(0),
-           .query_tokens = narrow(args.query.size(1)),
-           .key_tokens = narrow(args.key.size(1)),
-           .query_heads = narrow(args.query.size(2)),
-           .kv_heads = narrow(args.key.size(2)),
-           .head_dim = narrow(args.query.size(3)),
-           .softmax_scale = args.softmax_scale,
-           .visible = *visible,
-           .lowest = first_visible_keys(args.mask, *visible, native(stream)),
-           .first = args.first,
-           .last = args.last},
-          native(stream));
-      return;
-    }
-    const kernels::AttentionForwardArgs kernel_args{
-        .shape = attention_shape(args.query, args.key, args.mask, args.softmax_scale),
-        .query = args.query.raw(),
-        .key = args.key.raw(),
-        .value = args.value.raw(),
-        .partial = optional_data<float>(args.partial),
-        .lse = args.lse.data<float>(),
-        .out = args.out.raw(),
-        .first = args.first,
-        .last = args.last};
-    if (args.query.dtype() == DType::kBFloat16) {
-      kernels::launch_attention_forward_bf16(kernel_args, native(stream));
-    } else {
-      args.query.data<float>();
-      kernels::launch_attention_forward_fp32(kernel_args, native(stream));
-    }
+    attention_.forward(args, {static_cast<char*>(workspace()), kWorkspaceBytes}, native(stream));
   }
 
   void attention_delta(const AttentionDeltaArgs& args, Stream& stream) override {
@@ -256,59 +174,7 @@ class CudaBackend final : public Backend {
 
   void attention_backward(const AttentionBackwardArgs& args, Stream& stream) override {
     check_args(args);
-    const std::optional<AttentionSegment> visible =
-        visible_segment(args.query, args.key, args.mask);
-    if (visible && uses_sm90_attention(args.query, args.mask)) {
-      kernels::AttentionBackwardSm90Args sm90_args{.query = args.query.raw(),
-                                                   .key = args.key.raw(),
-                                                   .value = args.value.raw(),
-                                                   .dout = args.dout.raw(),
-                                                   .lse = args.lse.data<float>(),
-                                                   .delta = args.delta.data<float>(),
-                                                   .dquery = args.dquery.data<float>(),
-                                                   .dkey = args.dkey.data<float>(),
-                                                   .dvalue = args.dvalue.data<float>(),
-                                                   .batch = args.query.size(0),
-                                                   .query_tokens = narrow(args.query.size(1)),
-                                                   .key_tokens = narrow(args.key.size(1)),
-                                                   .query_heads = narrow(args.query.size(2)),
-                                                   .kv_heads = narrow(args.key.size(2)),
-                                                   .head_dim = narrow(args.query.size(3)),
-                                                   .softmax_scale = args.softmax_scale,
-                                                   .visible = *visible,
-                                                   .lowest = nullptr,
-                                                   .scratch = nullptr,
-                                                   .overwrite_key_value = args.overwrite_key_value};
-      const std::size_t scratch_bytes = kernels::attention_backward_sm90_scratch_bytes(sm90_args);
-      if (!deterministic_ || document_bytes(args.mask) + scratch_bytes <= kWorkspaceBytes) {
-        sm90_args.lowest = first_visible_keys(args.mask, *visible, native(stream));
-        if (deterministic_) {
-          sm90_args.scratch = static_cast<char*>(workspace()) + document_bytes(args.mask);
-        }
-        kernels::launch_attention_backward_sm90(sm90_args, native(stream));
-        return;
-      }
-    }
-    if (args.overwrite_key_value) {
-      fill(args.dkey, 0, stream);
-      fill(args.dvalue, 0, stream);
-    }
-    const kernels::AttentionBackwardArgs kernel_args{
-        .shape = attention_shape(args.query, args.key, args.mask, args.softmax_scale),
-        .query = args.query.raw(),
-        .key = args.key.raw(),
-        .value = args.value.raw(),
-        .dout = args.dout.raw(),
-        .lse = args.lse.data<float>(),
-        .delta = args.delta.data<float>(),
-        .dquery = args.dquery.data<float>(),
-        .dkey = args.dkey.data<float>(),
-        .dvalue = args.dvalue.data<float>()};
-    if (args.query.dtype() == DType::kBFloat16) {
-      kernels::launch_attention_backward_bf16(kernel_args, native(stream));
-    } else {
-      kernels::launch_attention_backward_fp32(kernel_args, native(stream));
-    }
+    attention_.backward(args, {static_cast<char*>(workspace()), kWorkspaceBytes}, native(stream));
   }
 
   void swiglu(const SwigluArgs& args, Stream& stream) override {
@@ -474,37 +340,9 @@ class CudaBackend final : public Backend {
     return workspace_;
   }
 
-  bool uses_sm90_attention(const Tensor& query, const AttentionMask& mask) const {
-    return uses_sm90_attention_ && query.dtype() == DType::kBFloat16 &&
-           kernels::attention_sm90_supports(query.size(3)) &&
-           document_bytes(mask) <= kWorkspaceBytes;
-  }
-
-  /// Of the workspace, what first_visible_keys takes from its beginning.
-  static std::size_t document_bytes(const AttentionMask& mask) {
-    if (!mask.lowest_visible) return 0;
-    return (mask.lowest_visible.bytes() + 255) / 256 * 256;
-  }
-
-  /// [B, Tq]: the first key of `visible` that each row may see; null without documents.
-  const int* first_visible_keys(const AttentionMask& mask, const AttentionSegment& visible,
-                                cudaStream_t stream) const {
-    if (!mask.lowest_visible) return nullptr;
-    int* out = static_cast<int*>(workspace());
-    kernels::launch_first_visible_key(
-        {.lowest_visible = mask.lowest_visible.data<std::int32_t>(),
-         .key_positions = mask.key_positions.data<std::int32_t>() + visible.k0,
-         .out = out,
-         .rows = mask.lowest_visible.num_elements(),
-         .keys = narrow(visible.kn)},
-        stream);
-    return out;
-  }
-
   CublasLt matmul_;
+  CudaAttention attention_;
   void* workspace_ = nullptr;
-  bool uses_sm90_attention_ = false;
-  bool deterministic_;
 };
 
 }  // namespace
