@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/small_run.h"
@@ -113,6 +115,23 @@ TEST(StuckRank, EndsTheJob) {
   EXPECT_NE(("\n" + result.errors).find("\nringtrain: rank 1 has not reported for "),
             std::string::npos)
       << result.errors;
+}
+
+// Nobody has heard of anybody meanwhile, and that is nobody's fault.
+TEST(PausedJob, Continues) {
+  const TemporaryDirectory output;
+  Options options = kLong;
+  options.push_back("--timeout_s=2");
+  RunningProgram program(train_command("1,1,1,2", small_run(output.path(), options)));
+  ASSERT_TRUE(wait_for_steps(output.path(), 3));
+  const std::vector<pid_t> ranks = program.children();
+  for (const pid_t rank : ranks) kill(rank, SIGSTOP);
+  std::this_thread::sleep_for(std::chrono::seconds(4));
+  for (const pid_t rank : ranks) kill(rank, SIGCONT);
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  program.signal(SIGUSR1);
+  const ProgramResult result = program.wait(kTimeout);
+  EXPECT_EQ(result.exit_code, kStopped) << result.output << result.errors;
 }
 
 }  // namespace

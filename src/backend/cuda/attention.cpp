@@ -90,8 +90,7 @@ std::string CudaAttention::description() const {
 bool CudaAttention::uses_sm90(const Tensor& query, const AttentionMask& mask,
                               const Workspace& workspace) const {
   return has_sm90_ && query.dtype() == DType::kBFloat16 &&
-         kernels::attention_sm90_supports(query.size(3)) &&
-         document_bytes(mask) <= workspace.bytes;
+         kernels::attention_sm90_supports(query.size(3)) && document_bytes(mask) <= workspace.bytes;
 }
 
 void CudaAttention::forward(const AttentionForwardArgs& args, const Workspace& workspace,
