@@ -1,5 +1,6 @@
 #include "ringtrain/model/activation_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ringtrain {
@@ -44,10 +45,13 @@ ActivationStore::Parts ActivationStore::allocate_parts(Arena& arena, bool with_a
 void ActivationStore::begin_step() {
   std::array<bool, 2> is_used{};
   std::array<bool, 2> has_attention{};
+  auto to_come = static_cast<std::size_t>(std::count_if(
+      plans_.begin(), plans_.end(), [](const RematPlan& layer) { return layer.input_on_host; }));
   for (std::size_t layer = 0; layer < plans_.size(); ++layer) {
     if (!plans_[layer].input_on_host) continue;
     const bool with_attention = plans_[layer].attention_on_host;
-    host_[layer] = allocate_parts(context_.host, with_attention);
+    // The last ones are in their slots until the backward pass, which begins with them.
+    if (to_come-- > slots_.size()) host_[layer] = allocate_parts(context_.host, with_attention);
     is_used[slot_index_[layer]] = true;
     has_attention[slot_index_[layer]] |= with_attention;
   }
@@ -101,18 +105,20 @@ void ActivationStore::copy_in(const Tensor& host, const Tensor& device) {
 void ActivationStore::begin_forward(int layer) {
   if (!is_offloaded(layer)) return;
   Slot& slot = slot_of(layer);
-  context_.compute.record(*written_);
-  context_.to_host.wait(*written_);
-  copy_out(host_[static_cast<std::size_t>(layer)].input, slot.parts.input);
-  context_.to_host.record(*slot.input_copied);
+  if (const Parts& host = host_parts(layer); host.input) {
+    context_.compute.record(*written_);
+    context_.to_host.wait(*written_);
+    copy_out(host.input, slot.parts.input);
+    context_.to_host.record(*slot.input_copied);
+  }
   // The layer writes its attention output where that of two such layers ago was.
   context_.compute.wait(*slot.attention_copied);
 }
 
 void ActivationStore::end_forward(int layer) {
-  if (!plan(layer).attention_on_host) return;
+  const Parts& host = host_parts(layer);
+  if (!host.attention_out) return;
   Slot& slot = slot_of(layer);
-  const Parts& host = host_[static_cast<std::size_t>(layer)];
   context_.compute.record(*written_);
   context_.to_host.wait(*written_);
   copy_out(host.attention_out, slot.parts.attention_out);
@@ -124,7 +130,7 @@ void ActivationStore::fetch(int layer) {
   Slot& slot = slot_of(layer);
   if (slot.layer == layer) return;
   slot.layer = layer;
-  const Parts& host = host_[static_cast<std::size_t>(layer)];
+  const Parts& host = host_parts(layer);
   context_.to_device.wait(*slot.unused);
   copy_in(host.input, slot.parts.input);
   if (host.attention_out) {

@@ -50,5 +50,23 @@ INSTANTIATE_TEST_SUITE_P(
                 .offload_optimizer = true}),
     [](const auto& run) { return run.param.name; });
 
+TEST(MemoryPlan, TheLastTwoOffloadedLayersStayOnTheDevice) {
+  const auto host_bytes = [](int layers, const std::string& policy) {
+    const TrainConfig config =
+        tiny_config({.name = "offload", .remat_block = policy, .layers = layers});
+    const auto rehearse = [&](Context& meta) {
+      Engine(meta, config, {.train = true, .evaluate = false}).rehearse();
+    };
+    return plan_memory({{}, {}, DeviceType::kCpu, DType::kFloat32}, rehearse).host.bytes;
+  };
+  const std::size_t others = host_bytes(1, "nothing_saveable");
+  EXPECT_EQ(host_bytes(1, "offload"), others);
+  EXPECT_EQ(host_bytes(2, "offload"), others);
+  EXPECT_EQ(host_bytes(4, "offload_input:1,everything_saveable:2,offload:1"), others);
+  const std::size_t layer = host_bytes(3, "offload") - others;
+  EXPECT_GT(layer, 0u);
+  EXPECT_EQ(host_bytes(6, "offload"), others + 4 * layer);
+}
+
 }  // namespace
 }  // namespace ringtrain

@@ -16,9 +16,9 @@ namespace ringtrain {
 /// device memory by turns, and copies run beside the compute stream, ordered with it by events:
 ///
 ///   to_host    layer l's input while it computes forward, its attention output behind layer l + 1
-///   to_device  both one such layer ahead of its backward pass; none where the slot still holds
-///   them
+///   to_device  both one such layer ahead of its backward pass
 ///
+/// The last two such layers stay in their slots until the backward pass, and need no host memory.
 /// Calls of a micro-batch, for each layer in this order: open, begin_forward, end_forward, then
 /// begin_backward and end_backward in the opposite order of layers.
 class ActivationStore {
@@ -54,6 +54,7 @@ class ActivationStore {
 
   const RematPlan& plan(int layer) const { return plans_[static_cast<std::size_t>(layer)]; }
   bool is_offloaded(int layer) const { return plan(layer).input_on_host; }
+  const Parts& host_parts(int layer) const { return host_[static_cast<std::size_t>(layer)]; }
   Slot& slot_of(int layer) { return slots_[slot_index_[static_cast<std::size_t>(layer)]]; }
   Parts allocate_parts(Arena& arena, bool with_attention) const;
   void copy_out(const Tensor& host, const Tensor& device);
@@ -67,7 +68,7 @@ class ActivationStore {
   std::vector<std::size_t> slot_index_;  // by layer
   std::vector<int> below_;               // by layer: the next offloaded one in backward, or -1
   std::array<Slot, 2> slots_;
-  std::vector<Parts> host_;  // by layer
+  std::vector<Parts> host_;  // by layer; empty where nothing leaves the device
   std::unique_ptr<Event> written_;
 };
 
