@@ -1,8 +1,11 @@
 #include "ringtrain/core/host_memory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -64,7 +67,7 @@ std::optional<Membership> memory_membership(const std::string& line) {
   if (controllers == 0 || path == line.npos) return std::nullopt;
   const fs::path group = line.substr(path + 2);
   if (path == controllers) return Membership{kVersion2, group};
-  const std::string names = "," + line.substr(controllers, path - controllers) + ",";
+  const std::string names = fmt::format(",{},", line.substr(controllers, path - controllers));
   if (names.find(",memory,") == names.npos) return std::nullopt;
   return Membership{kVersion1, group};
 }
