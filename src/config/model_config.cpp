@@ -60,7 +60,13 @@ RematPolicy parse_remat(const std::string& name, const std::string& flag) {
 std::vector<RematPolicy> parse_remat_block(const std::string& text, std::int64_t layers) {
   const std::string flag = "llama.remat_block";
   if (text.find(':') == text.npos) {
-    if (!text.empty()) check_choice(flag, text, remat_block_names());
+    const std::vector<std::string>& names = remat_block_names();
+    if (!text.empty() && std::find(names.begin(), names.end(), text) == names.end()) {
+      throw InvalidArgument(
+          fmt::format("{} '{}' is not one of {}, '{}', nor a mix by layer such as "
+                      "'offload:12,save_attention:20'",
+                      flag, text, quoted_list(names), kRematAuto));
+    }
     return std::vector<RematPolicy>(static_cast<std::size_t>(layers), policy_of(text));
   }
   std::vector<RematPolicy> policies;

@@ -81,9 +81,11 @@ TEST(Validate, RematByLayer) {
                             "offload:12,save_attention:20", "offload:0,dots_saveable:32"}) {
     EXPECT_EQ(refused(valid), "no error") << valid;
   }
-  EXPECT_EQ(refused("all"),
-            "llama.remat_block 'all' is not one of 'everything_saveable', 'dots_saveable', "
-            "'save_attention', 'offload', 'nothing_saveable', 'offload_input'");
+  EXPECT_EQ(
+      refused("all"),
+      "llama.remat_block 'all' is not one of 'everything_saveable', 'dots_saveable', "
+      "'save_attention', 'offload', 'nothing_saveable', 'offload_input', 'auto', nor a mix by "
+      "layer such as 'offload:12,save_attention:20'");
   EXPECT_EQ(refused("offload:12,save:20").substr(0, 42),
             "llama.remat_block 'save' is not one of 'ev");
   EXPECT_EQ(refused("offload:12,save_attention:19"),
