@@ -14,8 +14,9 @@ std::string fit_remat(Runtime& runtime, const EngineJobs& jobs, TrainConfig& con
     return runtime.fits(
         runtime.plan([&](Context& meta) { Engine(meta, config, jobs).rehearse(); }));
   });
-  policy = mix ? mix->to_string() : "offload_input";
-  return fmt::format("remat_block=auto: {}", policy);
+  policy = mix ? mix->to_string() : least_remat(runtime.device().type());
+  return fmt::format("remat_block=auto: {}{}", policy,
+                     mix ? "" : ", which keeps least, as nothing fits the free memory");
 }
 
 }  // namespace ringtrain

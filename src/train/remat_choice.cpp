@@ -135,4 +135,8 @@ std::optional<RematMix> choose_remat(std::int64_t layers,
   return Search(layers, fits).run();
 }
 
+std::string least_remat(DeviceType device) {
+  return device == DeviceType::kCpu ? "nothing_saveable" : "offload_input";
+}
+
 }  // namespace ringtrain

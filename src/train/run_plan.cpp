@@ -149,7 +149,7 @@ TrainConfig with_chosen_remat(TrainConfig config, const PlannedMachine& machine)
     const RunPlan plan = plan_run(config, machine);
     return MemoryFit{plan.fits_device, plan.fits_host};
   });
-  config.llama.remat_block = mix ? mix->to_string() : "offload_input";
+  config.llama.remat_block = mix ? mix->to_string() : least_remat(machine.device);
   return config;
 }
 

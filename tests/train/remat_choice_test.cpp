@@ -63,6 +63,11 @@ TEST(RematChoice, SaysWhereNotEvenInputsFit) {
   EXPECT_EQ(chosen(4, 11), "none");
 }
 
+TEST(RematChoice, KeepsLeastWhereNothingFits) {
+  EXPECT_EQ(least_remat(DeviceType::kCuda), "offload_input");
+  EXPECT_EQ(least_remat(DeviceType::kCpu), "nothing_saveable");
+}
+
 TEST(RematChoice, UsesAllMemoryThatHelps) {
   for (std::int64_t device = 12; device < 30; ++device) {
     for (std::int64_t host = 0; host < 30; ++host) {
