@@ -86,7 +86,7 @@ void print_policies(const Answer& answer) {
 }
 
 void print_savings(const Answer& answer) {
-  fmt::print("what frees device memory\n");
+  fmt::print("what frees {}memory\n", answer.machine.device == DeviceType::kCpu ? "" : "device ");
   for (const Saving& saving : savings(answer.config, answer.machine)) {
     fmt::print("  {:<44}{:>10.2f} GiB", saving.change,
                static_cast<double>(saving.device_bytes) / kGibibyte);

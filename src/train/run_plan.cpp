@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "ringtrain/config/byte_size.h"
 #include "ringtrain/config/validate.h"
@@ -154,20 +155,23 @@ TrainConfig with_chosen_remat(TrainConfig config, const PlannedMachine& machine)
 }
 
 std::vector<Saving> savings(const TrainConfig& config, const PlannedMachine& machine) {
-  const RunPlan now = plan_run(config, machine);
+  const MemoryPlan now = plan_run(config, machine).rank;
+  const bool is_cpu = machine.device == DeviceType::kCpu;
   const auto freed = [](std::size_t before, std::size_t after) {
     return static_cast<std::int64_t>(before) - static_cast<std::int64_t>(after);
   };
   std::vector<Saving> found;
   for (const Change& change : changes_of(config, machine)) {
+    MemoryPlan then;
     try {
       check_mesh(change.config, change.machine);
+      then = plan_run(change.config, change.machine).rank;
     } catch (const InvalidArgument&) {
-      continue;  // the mesh does not cut this model or batch
+      continue;  // the mesh does not cut this model or its batches
     }
-    const RunPlan then = plan_run(change.config, change.machine);
-    const Saving saving{change.text, freed(now.rank.device.bytes, then.rank.device.bytes),
-                        freed(now.rank.host.bytes, then.rank.host.bytes)};
+    Saving saving{change.text, freed(now.device.bytes, then.device.bytes),
+                  freed(now.host.bytes, then.host.bytes)};
+    if (is_cpu) saving.device_bytes += std::exchange(saving.host_bytes, 0);
     if (saving.device_bytes > 0) found.push_back(saving);
   }
   std::stable_sort(found.begin(), found.end(), [](const Saving& a, const Saving& b) {

@@ -127,6 +127,29 @@ TEST(Plan, ShowsWhatFreesMost) {
   }
 }
 
+TEST(Plan, LeavesOutMeshesThatCannotCutTheEvaluation) {
+  const ProgramResult result = plan(
+      {"--load_llama_config=debug", "--eval_steps=1", "--json",
+       "--train_dataset.json_dataset.batch_size=2", "--train_dataset.json_dataset.seq_length=256",
+       "--eval_dataset.json_dataset.batch_size=1", "--eval_dataset.json_dataset.seq_length=256"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  for (const Json& saving : Json::parse(result.output)["savings"]) {
+    EXPECT_EQ(saving["change"].get<std::string>().find("--mesh_dim=1,2,"), std::string::npos);
+  }
+}
+
+TEST(Plan, CountsOneMemoryOnTheCpu) {
+  const Json answer = Json::parse(plan(long_run({"--device=cpu"})).output);
+  EXPECT_FALSE(answer["fits"].get<bool>());
+  for (const Json& saving : answer["savings"]) {
+    EXPECT_EQ(saving["change"].get<std::string>().find("offload"), std::string::npos) << saving;
+    EXPECT_EQ(saving["host"].get<std::int64_t>(), 0);
+  }
+  const Json chosen =
+      Json::parse(plan(long_run({"--device=cpu", "--llama.remat_block=auto"})).output);
+  EXPECT_EQ(chosen["remat_block"], "nothing_saveable");
+}
+
 TEST(Plan, FindsTheLongestContext) {
   const Options options = long_run({"--world_size=8", "--mesh_dim=1,1,1,8", "--max_context"});
   const Json answer = Json::parse(plan(options).output);

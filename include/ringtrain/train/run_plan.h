@@ -60,14 +60,15 @@ TrainConfig with_chosen_remat(TrainConfig config, const PlannedMachine& machine)
 /// What one change of the settings would free; negative where it costs.
 struct Saving {
   std::string change;         ///< "--llama.scan_mlp=True"
-  std::int64_t device_bytes;  ///< of the fullest rank
-  std::int64_t host_bytes;    ///< likewise, of its arena in host memory
+  std::int64_t device_bytes;  ///< of the fullest rank; on the CPU of both its arenas
+  std::int64_t host_bytes;    ///< likewise, of its arena in host memory; on the CPU 0
 };
-/// All changes that free device memory (host memory on the CPU), the greatest first.
+/// All changes that free device memory (memory of the host on the CPU), the greatest first.
 std::vector<Saving> savings(const TrainConfig& config, const PlannedMachine& machine);
 
 /// The longest train_dataset.json_dataset.seq_length that fits, a multiple of 1024 and of what the
-/// layout needs; 0 where none does. Asks the plan a few dozen times.
+/// layout needs; 0 where none does. Asks of about 2 log2(answer / 1024) lengths whether they fit;
+/// with remat_block=auto each takes a choice of its own (train/remat_choice.h).
 std::int64_t longest_context(const TrainConfig& config, const PlannedMachine& machine);
 
 }  // namespace ringtrain
