@@ -6,6 +6,7 @@
 #include "ringtrain/cli/job_arguments.h"
 #include "ringtrain/config/byte_size.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/train/memory_reserve.h"
 #include "ringtrain/train/run_plan.h"
 #include "subcommands.h"
 
@@ -60,6 +61,7 @@ void print_plan(const Answer& answer) {
   if (!is_cpu) {
     line("CUDA context", plan.context.bytes, estimate(plan.context));
     line("NCCL", plan.nccl.bytes, estimate(plan.nccl));
+    line("reserve", kDeviceReserve);
     print_sum("--device_memory", plan.device_used, machine.device_bytes);
   }
   fmt::print("host memory of a rank{}\n", is_cpu ? ", beside that" : " (pinned)");
@@ -67,6 +69,7 @@ void print_plan(const Answer& answer) {
   line("process", plan.process.bytes, estimate(plan.process));
   fmt::print("host memory of {} rank{}\n", machine.ranks_per_host,
              machine.ranks_per_host == 1 ? "" : "s");
+  line("reserve", kHostReserve);
   print_sum("--host_memory", plan.host_used, machine.host_bytes);
 }
 
@@ -118,6 +121,8 @@ Json json_of(const Answer& answer) {
             {"cuda_context", plan.context.bytes},
             {"nccl", plan.nccl.bytes},
             {"process", plan.process.bytes},
+            {"device_reserve", machine.device == DeviceType::kCpu ? 0 : kDeviceReserve},
+            {"host_reserve", kHostReserve},
             {"device_used", plan.device_used},
             {"device_memory", machine.device_bytes},
             {"host_used", plan.host_used},

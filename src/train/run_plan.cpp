@@ -12,6 +12,7 @@
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/train/engine.h"
+#include "ringtrain/train/memory_reserve.h"
 #include "ringtrain/train/remat_choice.h"
 
 namespace ringtrain {
@@ -133,11 +134,12 @@ RunPlan plan_run(const TrainConfig& config, const PlannedMachine& machine) {
     const std::size_t groups = num_groups(mesh);
     plan.context = kCudaContext;
     plan.nccl = {kNcclGroup.bytes * groups, kNcclGroup.error * groups};
-    plan.device_used = plan.rank.device.bytes + plan.context.bytes + plan.nccl.bytes;
+    plan.device_used =
+        plan.rank.device.bytes + plan.context.bytes + plan.nccl.bytes + kDeviceReserve;
   }
-  plan.host_used =
-      static_cast<std::size_t>(machine.ranks_per_host) *
-      (plan.rank.host.bytes + plan.process.bytes + (is_cpu ? plan.rank.device.bytes : 0));
+  plan.host_used = kHostReserve + static_cast<std::size_t>(machine.ranks_per_host) *
+                                      (plan.rank.host.bytes + plan.process.bytes +
+                                       (is_cpu ? plan.rank.device.bytes : 0));
   plan.fits_device = plan.device_used <= machine.device_bytes;
   plan.fits_host = plan.host_used <= machine.host_bytes;
   return plan;

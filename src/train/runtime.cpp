@@ -9,16 +9,9 @@
 
 #include "ringtrain/core/error.h"
 #include "ringtrain/core/host_memory.h"
+#include "ringtrain/train/memory_reserve.h"
 
 namespace ringtrain {
-namespace {
-
-// What a choice by free memory leaves for others (estimates): kernels and NCCL buffers that are
-// loaded when first used; the program itself, the data pipeline and the file cache.
-constexpr std::size_t kDeviceReserve = std::size_t{1} << 30;
-constexpr std::size_t kHostReserve = std::size_t{1} << 30;
-
-}  // namespace
 
 Runtime::Runtime(World& world, const TrainConfig& config)
     : world_(world),

@@ -150,6 +150,28 @@ TEST(Plan, CountsOneMemoryOnTheCpu) {
   EXPECT_EQ(chosen["remat_block"], "nothing_saveable");
 }
 
+TEST(Plan, LeavesTheReserves) {
+  const Options options = long_run({"--host_memory=2TiB"});
+  const Json answer = Json::parse(plan(options).output);
+  const auto bytes = [&](const char* name) { return answer[name].get<std::int64_t>(); };
+  const auto arena = [&](const char* side) { return answer[side]["arena"].get<std::int64_t>(); };
+  EXPECT_EQ(bytes("device_reserve"), std::int64_t{1} << 30);
+  EXPECT_EQ(bytes("host_reserve"), std::int64_t{1} << 30);
+  EXPECT_EQ(bytes("device_used"),
+            arena("device") + bytes("cuda_context") + bytes("nccl") + bytes("device_reserve"));
+  EXPECT_EQ(bytes("host_used"), arena("host") + bytes("process") + bytes("host_reserve"));
+  const auto fits = [&](const std::string& name, std::int64_t size) {
+    return plan(with(options,
+                     {"--device_memory=1TiB", "--" + name + "_memory=" + std::to_string(size)}))
+               .exit_code == 0;
+  };
+  for (const std::string name : {"device", "host"}) {
+    const std::int64_t used = bytes((name + "_used").c_str());
+    EXPECT_TRUE(fits(name, used)) << name;
+    EXPECT_FALSE(fits(name, used - 1)) << name;
+  }
+}
+
 TEST(Plan, FindsTheLongestContext) {
   const Options options = long_run({"--world_size=8", "--mesh_dim=1,1,1,8", "--max_context"});
   const Json answer = Json::parse(plan(options).output);

@@ -39,11 +39,12 @@ inline constexpr Estimate kCpuProcess{512 * kMebibyte, 256 * kMebibyte};
 /// The plan of the fullest rank and of what it shares.
 struct RunPlan {
   MemoryPlan rank;
-  Estimate context;         ///< device memory of CUDA itself
-  Estimate nccl;            ///< device memory of all groups
-  Estimate process;         ///< host memory of one rank
-  std::size_t device_used;  ///< arena, context, NCCL; 0 on the CPU, whose device is its host
-  std::size_t host_used;    ///< of all ranks of a host; on the CPU with their arenas
+  Estimate context;  ///< device memory of CUDA itself
+  Estimate nccl;     ///< device memory of all groups
+  Estimate process;  ///< host memory of one rank
+  /// Arena, context, NCCL and reserve; 0 on the CPU, whose device is its host.
+  std::size_t device_used;
+  std::size_t host_used;  ///< all ranks of a host and a reserve; on the CPU with their arenas
   bool fits_device;
   bool fits_host;
 

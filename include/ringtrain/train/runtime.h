@@ -25,8 +25,8 @@ class Runtime {
 
   /// What `rehearsal` asks for on this rank.
   MemoryPlan plan(const Rehearsal& rehearsal) const;
-  /// Collective: whether what all ranks want is free on their devices and hosts, with something
-  /// left for what is not in a plan. Valid before `allocate`.
+  /// Collective: whether what all ranks want is free on their devices and hosts, with the
+  /// reserves of train/memory_reserve.h left. Valid before `allocate`.
   MemoryFit fits(const MemoryPlan& plan);
   /// Allocates what `rehearsal` asks for, once; nothing is allocated in steps. Collective.
   /// Errors: DeviceError with the plan's table where a device or a host has less memory free than
