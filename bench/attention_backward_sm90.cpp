@@ -2,7 +2,7 @@
 //   bench_attention_backward_sm90            checks, then times
 //   bench_attention_backward_sm90 check      checks only; exit code 1 on a difference
 //   bench_attention_backward_sm90 time       times only
-// Times: 100 launches to warm up, then the median of 200, random normal data. Floating-point
+// Times: 50 launches to warm up, then the median of 100, random normal data. Floating-point
 // operations: 10 B N Tq Tk H, half of it under a causal mask.
 #include "ringtrain/kernels/attention_backward_sm90.h"
 

@@ -19,7 +19,7 @@ using probes::Operand;
 
 constexpr int kSize = 64;
 
-/// Distinct small integers: every element of a product is another one.
+/// Small integers, in which exchanged chunks and neighbouring rows show.
 std::vector<float> pattern(int count, int salt) {
   std::vector<float> values;
   for (int i = 0; i < count; ++i) {
