@@ -15,7 +15,7 @@ std::span<const Subcommand> subcommands() {
       Subcommand{"selftest", "checks and measures the groups of the mesh", selftest_command},
       Subcommand{"tokenize", "shows ids of a text and back; counts the tokens of a file",
                  tokenize_command},
-      Subcommand{"bench", "times attention, alone on one device", bench_command},
+      Subcommand{"bench", "times parts of a step, alone on one device", bench_command},
   };
   return kTable;
 }

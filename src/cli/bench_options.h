@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "ringtrain/cli/argument_parser.h"
+#include "ringtrain/core/device.h"
+#include "ringtrain/core/dtype.h"
+#include "ringtrain/ops/backend.h"
+
+namespace ringtrain {
+
+/// How a part of a step is timed; the same options for every `ringtrain bench`.
+struct BenchOptions {
+  std::string device = "auto";
+  std::string dtype = "bf16";
+  std::int64_t warmups = 100;
+  std::int64_t runs = 300;
+  bool deterministic = false;
+  bool json = false;
+};
+
+void add_bench_options(ArgumentParser& parser, BenchOptions& options);
+
+/// `text` as an integer. Errors: InvalidArgument naming `option` below `least` or beyond 2^31 - 1.
+std::int64_t bench_integer(const std::string& option, const std::string& text,
+                           std::int64_t least = 1);
+
+/// The one device that a bench runs on.
+struct BenchDevice {
+  /// Errors: InvalidArgument for an unknown device or dtype.
+  explicit BenchDevice(const BenchOptions& options);
+
+  bool has_gpu() const { return device->type() == DeviceType::kCuda; }
+
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Backend> ops;
+  DType compute;
+};
+
+/// One table each: `ringtrain bench attention`, ... without these two words.
+void bench_attention(const std::vector<std::string>& arguments);
+
+}  // namespace ringtrain
