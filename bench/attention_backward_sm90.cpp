@@ -143,8 +143,8 @@ void check_segment(const Sizes& s, const AttentionSegment& visible, float scale 
       Gradients actual(s);
       Launch args = bound(s, in, dout, statistics, actual);
       args.visible = visible;
-      args.overwrite_key_value = overwrites;
       if (overwrites) {
+        args.key_gradient = kernels::KeyGradient::kWrite;
         actual.dkey.poison();
         actual.dvalue.poison();
       }
@@ -273,7 +273,7 @@ void time_shape(const Sizes& s, bool causal, bool ordered) {
   RT_CUDA_CHECK(cudaMemset(statistics.delta.get(), 0, s.rows() * 4));
   const Gradients gradients(s);
   Launch args = bound(s, in, dout, statistics, gradients);
-  args.overwrite_key_value = true;
+  args.key_gradient = kernels::KeyGradient::kWrite;
   if (causal) args.visible.shift = 0;
   const Buffer<char> scratch(kernels::attention_backward_sm90_scratch_bytes(args));
   if (ordered) args.scratch = scratch.get();

@@ -146,10 +146,10 @@ __global__ void __launch_bounds__(kSimtThreads, 1)
                                           kSize * y, 4 * x);
     }
   }
-  add_rows<kDim>(args.dkey + key_base, key_stride, dkey, first_key, shape.key_tokens,
-                 shape.head_dim);
-  add_rows<kDim>(args.dvalue + key_base, key_stride, dvalue, first_key, shape.key_tokens,
-                 shape.head_dim);
+  add_rows<kDim>(static_cast<float*>(args.dkey) + key_base, key_stride, dkey, first_key,
+                 shape.key_tokens, shape.head_dim);
+  add_rows<kDim>(static_cast<float*>(args.dvalue) + key_base, key_stride, dvalue, first_key,
+                 shape.key_tokens, shape.head_dim);
 }
 
 template <int kDim>

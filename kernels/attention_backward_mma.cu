@@ -186,10 +186,17 @@ __global__ void __launch_bounds__(kWarps<kDim>* kWarpSize, 1)
   }
   const std::int64_t out = key_base + first_column;
   const int columns_left = shape.head_dim - first_column;
-  add_scaled(args.dkey + out, offsets.key_stride, dkey, shape.softmax_scale, warp_key,
-             shape.key_tokens, columns_left);
-  add_scaled(args.dvalue + out, offsets.key_stride, dvalue, 1.0f, warp_key, shape.key_tokens,
-             columns_left);
+  const auto put = [&](void* gradient, float(&sum)[kOuts][4], float scale) {
+    if (args.rounds_key_value) {
+      write_scaled(static_cast<bf16*>(gradient) + out, offsets.key_stride, sum, scale, warp_key,
+                   shape.key_tokens, columns_left);
+    } else {
+      add_scaled(static_cast<float*>(gradient) + out, offsets.key_stride, sum, scale, warp_key,
+                 shape.key_tokens, columns_left);
+    }
+  };
+  put(args.dkey, dkey, shape.softmax_scale);
+  put(args.dvalue, dvalue, 1.0f);
 }
 
 template <int kDim>

@@ -22,10 +22,15 @@ int kernel_head_dim(int head_dim) {
   return head_dim > 64 ? 128 : 64;
 }
 
+/// Of an element of dkey or dvalue.
+std::size_t key_gradient_bytes(const AttentionBackwardSm90Args& args) {
+  return args.key_gradient == KeyGradient::kRoundAndWrite ? 2 : sizeof(float);
+}
+
 void clear_key_gradients(const AttentionBackwardSm90Args& args, cudaStream_t stream) {
   const auto bytes =
       static_cast<std::size_t>(args.batch * args.key_tokens * args.kv_heads * args.head_dim) *
-      sizeof(float);
+      key_gradient_bytes(args);
   if (bytes == 0) return;
   RT_CUDA_CHECK(cudaMemsetAsync(args.dkey, 0, bytes, stream));
   RT_CUDA_CHECK(cudaMemsetAsync(args.dvalue, 0, bytes, stream));
@@ -47,7 +52,7 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   }
   const AttentionSegment& visible = args.visible;
   if (args.batch == 0 || args.kv_heads == 0 || visible.qn == 0 || visible.kn == 0) {
-    if (args.overwrite_key_value) clear_key_gradients(args, stream);
+    if (args.key_gradient != KeyGradient::kAdd) clear_key_gradients(args, stream);
     return;
   }
   const int tile = attention_backward_sm90_query_tile(kernel_head_dim(args.head_dim));
@@ -72,8 +77,9 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   params.lowest = args.lowest;
   params.dquery = encode_panel_map({args.dquery, args.batch, args.query_tokens, args.query_tokens,
                                     args.query_heads, args.head_dim, 64, DType::kFloat32});
-  params.dkey = args.dkey + skipped;
-  params.dvalue = args.dvalue + skipped;
+  const auto skipped_bytes = static_cast<std::size_t>(skipped) * key_gradient_bytes(args);
+  params.dkey = static_cast<char*>(args.dkey) + skipped_bytes;
+  params.dvalue = static_cast<char*>(args.dvalue) + skipped_bytes;
   params.turns = static_cast<int*>(args.scratch);
   params.head_dim = args.head_dim;
   params.query_heads = args.query_heads;
@@ -84,12 +90,14 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   const std::int64_t key_tiles =
       (visible.kn + kAttentionBackwardSm90KeyTile - 1) / kAttentionBackwardSm90KeyTile;
   const bool is_ordered = args.scratch != nullptr;
-  const bool has_one_owner = is_ordered || key_tiles * args.batch * args.kv_heads >= kManyBlocks;
+  const bool has_one_owner = is_ordered || args.key_gradient == KeyGradient::kRoundAndWrite ||
+                             key_tiles * args.batch * args.kv_heads >= kManyBlocks;
   params.heads_per_block = has_one_owner ? params.heads_per_kv_head : 1;
-  if (args.overwrite_key_value) {
-    params.overwrites =
-        params.heads_per_block == params.heads_per_kv_head && visible.kn == args.key_tokens;
-    if (!params.overwrites) clear_key_gradients(args, stream);
+  params.key_gradient =
+      params.heads_per_block == params.heads_per_kv_head ? args.key_gradient : KeyGradient::kAdd;
+  if (args.key_gradient != KeyGradient::kAdd &&
+      (params.key_gradient == KeyGradient::kAdd || visible.kn != args.key_tokens)) {
+    clear_key_gradients(args, stream);
   }
   const std::int64_t row_bytes = args.head_dim * (2 + 2 + 4);
   params.order = tile_order(visible.kn, kAttentionBackwardSm90KeyTile,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include <climits>
 #include <cstdint>
 
@@ -413,15 +415,14 @@ struct AttentionBackwardSm90 {
   /// Writes the rows of this block's keys, or adds to them; blocks of other query heads may add
   /// too.
   __device__ static void put_key_gradient(const AttentionBackwardSm90Params& params,
-                                          const float (&gradient)[kHeadDim / 2], float* out,
+                                          const float (&gradient)[kHeadDim / 2], void* out,
                                           float scale, const volatile Work& work, int key_row,
                                           int column) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int k = key_row + 8 * i;
       if (k >= params.visible.key_count) continue;
-      float* to =
-          out +
+      const std::int64_t at =
           ((std::int64_t{work.batch} * params.key_tokens + k) * params.kv_heads + work.kv_head) *
               params.head_dim +
           column;
@@ -430,10 +431,16 @@ struct AttentionBackwardSm90 {
         if (8 * j >= params.head_dim) break;
         const float x = scale * gradient[4 * j + 2 * i];
         const float y = scale * gradient[4 * j + 2 * i + 1];
-        if (params.overwrites) {
-          *reinterpret_cast<float2*>(to + 8 * j) = make_float2(x, y);
+        if (params.key_gradient == KeyGradient::kRoundAndWrite) {
+          auto* const to = static_cast<__nv_bfloat16*>(out) + at + 8 * j;
+          *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(x, y);
+          continue;
+        }
+        float* const to = static_cast<float*>(out) + at + 8 * j;
+        if (params.key_gradient == KeyGradient::kWrite) {
+          *reinterpret_cast<float2*>(to) = make_float2(x, y);
         } else {
-          ptx::red_add_v2(to + 8 * j, x, y);
+          ptx::red_add_v2(to, x, y);
         }
       }
     }
@@ -463,7 +470,7 @@ __global__ void __launch_bounds__(AttentionBackwardSm90<kHeadDim, kDocuments>::k
   }
   __syncthreads();
   const volatile typename Kernel::Work& work = *shared_work;
-  if (work.num_steps == 0 && !params.overwrites) return;
+  if (work.num_steps == 0 && params.key_gradient == KeyGradient::kAdd) return;
   if (threadIdx.x < 128) {
     ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
     if (threadIdx.x == 0) {

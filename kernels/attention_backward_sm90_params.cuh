@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/tile/attention_schedule.cuh"
+#include "ringtrain/kernels/attention_backward_sm90.h"
 
 /// What the launcher and the kernel of attention_backward_sm90 share.
 namespace ringtrain::kernels {
@@ -17,9 +18,9 @@ struct AttentionBackwardSm90Params {
   const float* lse;    // [B, N, Tq]
   const float* delta;  // [B, N, Tq]
   const int* lowest;   // [B, Tq], ascending: rows see no key before it; null without documents
-  float* dkey;         // [B, Tk, K, H], from the first visible key on
-  float* dvalue;
-  bool overwrites;  // dkey and dvalue, instead of adding to them
+  void* dkey;          // [B, Tk, K, H], from the first visible key on
+  void* dvalue;
+  KeyGradient key_gradient;
   // [B, N, query tiles, 2], zeros: whose turn it is to add to dquery; or null: in any order
   int* turns;
   TileOrder order;  // of key tiles, for every heads_per_block query heads

@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename T>
+/// G: of dkey_value.
+template <typename T, typename G>
 __global__ void __launch_bounds__(kThreads)
     rope_merge_kernel(const __grid_constant__ RopeMergeArgs args) {
   extern __shared__ float2 rotations[];
@@ -67,8 +68,8 @@ __global__ void __launch_bounds__(kThreads)
   const int heads = args.query_heads + 2 * args.kv_heads;
   T* out = static_cast<T*>(args.dqkv) + row * heads * args.head_dim;
   const float* dquery = args.dquery + row * args.query_heads * args.head_dim;
-  const float* dkey = args.dkey_value + row * args.kv_heads * args.head_dim;
-  const float* dvalue = dkey + args.batch * args.tokens * args.kv_heads * args.head_dim;
+  const G* dkey = static_cast<const G*>(args.dkey_value) + row * args.kv_heads * args.head_dim;
+  const G* dvalue = dkey + args.batch * args.tokens * args.kv_heads * args.head_dim;
   for (int i = threadIdx.x; i < heads * pairs; i += kThreads) {
     const int head = i / pairs;
     const int pair = i % pairs;
@@ -76,14 +77,15 @@ __global__ void __launch_bounds__(kThreads)
     const int kv_offset = args.query_heads * args.head_dim;
     if (head >= args.query_heads + args.kv_heads) {
       const int at = lower - kv_offset - args.kv_heads * args.head_dim;
-      out[lower] = from_float<T>(dvalue[at]);
-      out[lower + pairs] = from_float<T>(dvalue[at + pairs]);
+      out[lower] = from_float<T>(to_float(dvalue[at]));
+      out[lower + pairs] = from_float<T>(to_float(dvalue[at + pairs]));
       continue;
     }
     const float2 r = rotations[pair];
-    const float* from = head < args.query_heads ? dquery + lower : dkey + (lower - kv_offset);
-    const float a = from[0];
-    const float b = from[pairs];
+    const bool is_query = head < args.query_heads;
+    const auto at = [&](int i) { return is_query ? dquery[i] : to_float(dkey[i - kv_offset]); };
+    const float a = at(lower);
+    const float b = at(lower + pairs);
     out[lower] = from_float<T>(a * r.x + b * r.y);
     out[lower + pairs] = from_float<T>(b * r.x - a * r.y);
   }
@@ -106,7 +108,10 @@ void launch_rope_merge(const RopeMergeArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(args.batch * args.tokens);
   const std::size_t shared = static_cast<std::size_t>(args.head_dim / 2) * sizeof(float2);
   with_compute_type(args.compute, [&](auto type) {
-    rope_merge_kernel<decltype(type)><<<blocks, kThreads, shared, stream>>>(args);
+    using T = decltype(type);
+    const auto kernel = args.dkey_value_type == DType::kFloat32 ? rope_merge_kernel<T, float>
+                                                                : rope_merge_kernel<T, T>;
+    kernel<<<blocks, kThreads, shared, stream>>>(args);
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }

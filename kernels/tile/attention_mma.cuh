@@ -159,6 +159,22 @@ __device__ void add_scaled(float* to, std::int64_t row_stride, float (&acc)[kTil
   }
 }
 
+/// to[row, column] = scale * acc, as add_scaled adds it.
+template <int kTiles>
+__device__ void write_scaled(bf16* to, std::int64_t row_stride, float (&acc)[kTiles][4],
+                             float scale, int first, int rows, int columns) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first + lane_row() + 8 * half;
+    if (row >= rows) continue;
+    bf16* at = to + row * row_stride;
+    for_each_pair(acc, half, columns, [&](int column, float x, float y, bool both) {
+      at[column] = __float2bfloat16_rn(scale * x);
+      if (both) at[column + 1] = __float2bfloat16_rn(scale * y);
+    });
+  }
+}
+
 /// Number of leading elements of an ascending array that are less than `limit`.
 __device__ inline int count_below(const std::int32_t* ascending, int count, std::int64_t limit) {
   int low = 0;

@@ -77,13 +77,17 @@ class AttentionBench {
     dout_ = random(queries, 4);
     delta_ = allocate(rows, DType::kFloat32);
     dquery_ = allocate(queries, DType::kFloat32);
-    dkey_ = allocate(keys, DType::kFloat32);
-    dvalue_ = allocate(keys, DType::kFloat32);
+    const bool is_whole = what.pass == AttentionPass::kBackward;
+    const bool has_own_keys = what.heads == what.kv_heads;
+    const DType key_type = is_whole && has_own_keys ? compute : DType::kFloat32;
+    dkey_ = allocate(keys, key_type);
+    dvalue_ = allocate(keys, key_type);
     forward();
     ops_.attention_delta({out_, dout_, delta_}, *stream_);
     ops_.fill(dquery_, 0, *stream_);
-    if (what.pass == AttentionPass::kBackwardStep) return;
+    if (!is_whole) return;
     rounded_query_ = allocate(queries, compute);
+    if (has_own_keys) return;
     rounded_key_ = allocate(keys, compute);
     rounded_value_ = allocate(keys, compute);
   }
@@ -101,6 +105,7 @@ class AttentionBench {
         ops_.fill(dquery_, 0, *stream_);
         backward_step();
         ops_.cast(dquery_, rounded_query_, *stream_);
+        if (!rounded_key_) return;
         ops_.cast(dkey_, rounded_key_, *stream_);
         ops_.cast(dvalue_, rounded_value_, *stream_);
     }

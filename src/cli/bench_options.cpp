@@ -19,8 +19,7 @@ bool uses_gpu(const std::string& device) {
 
 }  // namespace
 
-std::int64_t bench_integer(const std::string& option, const std::string& text,
-                           std::int64_t least) {
+std::int64_t bench_integer(const std::string& option, const std::string& text, std::int64_t least) {
   std::int64_t value = 0;
   const auto* end = text.data() + text.size();
   const auto result = std::from_chars(text.data(), end, value);

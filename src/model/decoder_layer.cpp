@@ -159,13 +159,16 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTe
   const std::int64_t packed = (s.heads + 2 * s.kv_heads) * s.head_dim;
   // Gradients of query, key and value, outside of what they are made of. Until attention writes
   // them, the projection that is computed again lies in their memory.
-  const Tensor dqkv_fp32 = workspace({s.rows() * packed}, DType::kFloat32);
-  const Tensor dquery = dqkv_fp32.view(0, {s.batch, s.tokens, s.heads, s.head_dim});
-  const Tensor dkey_value =
-      dqkv_fp32.view(s.rows() * width, {2, s.batch, s.tokens, s.kv_heads, s.head_dim});
+  const DType key_value_type = attention_.dkey_value_type(s.heads, s.kv_heads);
+  const std::int64_t key_value_words =
+      s.rows() * (packed - width) * static_cast<std::int64_t>(size_of(key_value_type)) / 4;
+  const Tensor words = workspace({s.rows() * width + key_value_words}, DType::kFloat32);
+  const Tensor dquery = words.view(0, {s.batch, s.tokens, s.heads, s.head_dim});
+  const Tensor dkey_value(words.view(s.rows() * width, {key_value_words}).raw(), key_value_type,
+                          {2, s.batch, s.tokens, s.kv_heads, s.head_dim});
   {
     const Arena::Scope scope(context_.arena);
-    const Tensor product(dqkv_fp32.raw(), context_.compute_dtype, {s.rows(), packed});
+    const Tensor product(words.raw(), context_.compute_dtype, {s.rows(), packed});
     if (!at.query) compute_query_key_value(weights, at, product);
     if (!at.attention_out) compute_attention(at, lowest_visible);
     const Tensor dout = workspace(at.attention_out.shape());

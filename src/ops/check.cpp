@@ -174,7 +174,7 @@ void check_args(const RopeMergeArgs& args) {
   check.compute("dqkv", args.dqkv, 4);
   const DType accumulator = accumulator_of(args.dqkv.dtype());
   check.tensor("dquery", args.dquery, 4, {accumulator});
-  check.tensor("dkey_value", args.dkey_value, 5, {accumulator});
+  check.tensor("dkey_value", args.dkey_value, 5, {accumulator, args.dqkv.dtype()});
   check_rope(check, args.dqkv, args.dquery, args.dkey_value, args.positions,
              args.inverse_frequency);
 }
@@ -208,8 +208,10 @@ void check_args(const AttentionBackwardArgs& args) {
   check.tensor("dout", args.dout, args.query.shape(), {type});
   check.tensor("delta", args.delta, args.lse.shape(), {accumulator});
   check.tensor("dquery", args.dquery, args.query.shape(), {accumulator});
-  check.tensor("dkey", args.dkey, args.key.shape(), {accumulator});
-  check.tensor("dvalue", args.dvalue, args.key.shape(), {accumulator});
+  check.tensor("dkey", args.dkey, args.key.shape(), {accumulator, type});
+  check.require(args.overwrite_key_value || args.dkey.dtype() == accumulator,
+                "dkey is added to, but is not of the accumulator's type");
+  check.tensor("dvalue", args.dvalue, args.key.shape(), {args.dkey.dtype()});
 }
 
 void check_args(const SwigluArgs& args) {

@@ -56,6 +56,11 @@ Tensor SequenceAttention::positions() const {
   return group.slice(context_.mesh.ulysses->rank() * tokens, tokens);
 }
 
+DType SequenceAttention::dkey_value_type(std::int64_t heads, std::int64_t kv_heads) const {
+  const bool is_one_step = num_ranks() == 1 && exchange_.size() == 1;
+  return is_one_step && heads == kv_heads ? context_.compute_dtype : DType::kFloat32;
+}
+
 AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank) const {
   const auto& segments = cut().segments[static_cast<std::size_t>(key_rank)];
   AttentionMask mask{.query_positions = cut().positions[rank()],

@@ -94,6 +94,16 @@ TEST_P(AttentionTest, IsDeterministic) {
   EXPECT_TRUE(all_close(again.dvalue, once.dvalue, {}));
 }
 
+TEST_P(AttentionTest, RoundsKeyAndValueGradientsOnce) {
+  const AttentionCase& c = test_case();
+  AttentionProblem problem = problem_of(c, dtype());
+  const AttentionResult whole = attend(device(), dtype(), problem, c.num_steps, c.first_part);
+  problem.rounds_key_value = true;
+  const AttentionResult actual = attend(device(), dtype(), problem, c.num_steps, c.first_part);
+  EXPECT_TRUE(all_close(actual.dkey, rounded(whole.dkey, dtype()), {}));
+  EXPECT_TRUE(all_close(actual.dvalue, rounded(whole.dvalue, dtype()), {}));
+}
+
 std::vector<AttentionCase> attention_cases() {
   return {
       {"no_sequences", 0, 4, 4, 2, 1, 64},

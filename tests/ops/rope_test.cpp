@@ -50,12 +50,14 @@ Heads split(TestDevice& device, DType dtype, const RopeCase& c, const HostTensor
   return {device.download(query), device.download(key_value)};
 }
 
-HostTensor merge(TestDevice& device, DType dtype, const RopeCase& c, const Heads& gradient) {
+/// key_type: of the gradients of keys and values.
+HostTensor merge(TestDevice& device, DType dtype, const RopeCase& c, const Heads& gradient,
+                 DType key_type) {
   const Arena::Scope scope(device.arena());
   const Tensor dqkv = device.poisoned(packed_shape(c), dtype);
   device.backend().rope_merge(
       {.dquery = device.upload(gradient.query, accumulator_of(dtype)),
-       .dkey_value = device.upload(gradient.key_value, accumulator_of(dtype)),
+       .dkey_value = device.upload(gradient.key_value, key_type),
        .positions = device.upload(positions_of(c)),
        .inverse_frequency = device.upload(inverse_frequency(c.head_dim), DType::kFloat32),
        .dqkv = dqkv},
@@ -78,9 +80,11 @@ TEST_P(RopeTest, MatchesOracle) {
   EXPECT_TRUE(matches(actual.query, expected.query, 2e-7));
   EXPECT_TRUE(matches(actual.key_value, expected.key_value, 2e-7));
 
-  const Heads gradient = random_heads(c, 5, DType::kFloat32);
-  EXPECT_TRUE(matches(merge(device(), dtype(), c, gradient),
-                      merge(oracle(), DType::kFloat64, c, gradient), 2e-7));
+  for (const DType key_type : {accumulator_of(dtype()), dtype()}) {
+    const Heads gradient = random_heads(c, 5, key_type);
+    EXPECT_TRUE(matches(merge(device(), dtype(), c, gradient, key_type),
+                        merge(oracle(), DType::kFloat64, c, gradient, DType::kFloat64), 2e-7));
+  }
 }
 
 RT_INSTANTIATE_OP_TEST(RopeTest,
@@ -114,7 +118,7 @@ TEST(RopeOracleTest, MergeIsTheTransposeOfSplit) {
   const Heads gradient = random_heads(c, 2, DType::kFloat64);
   const Heads heads = split(cpu, DType::kFloat64, c, qkv);
   EXPECT_NEAR(dot(heads.query, gradient.query) + dot(heads.key_value, gradient.key_value),
-              dot(qkv, merge(cpu, DType::kFloat64, c, gradient)), 1e-11);
+              dot(qkv, merge(cpu, DType::kFloat64, c, gradient, DType::kFloat64)), 1e-11);
 }
 
 }  // namespace

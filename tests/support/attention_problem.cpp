@@ -68,9 +68,10 @@ Part upload_part(TestDevice& device, DType dtype, const AttentionProblem& proble
   const HostTensor zeros(key.shape);
   const std::vector<std::int32_t> positions(problem.key_positions.begin() + begin,
                                             problem.key_positions.begin() + end);
+  const DType gradient_type = problem.rounds_key_value ? dtype : accumulator_of(dtype);
   const auto gradient = [&] {
-    return overwrites ? device.poisoned(key.shape, accumulator_of(dtype))
-                      : device.upload(zeros, accumulator_of(dtype));
+    return overwrites ? device.poisoned(key.shape, gradient_type)
+                      : device.upload(zeros, gradient_type);
   };
   return {begin,
           overwrites,
@@ -139,7 +140,7 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
     const int part = (first_part - step + num_steps) % num_steps;
     parts.push_back(upload_part(device, dtype, problem, num_keys * part / num_steps,
                                 num_keys * (part + 1) / num_steps,
-                                /*overwrites=*/step % 2 == 0));
+                                /*overwrites=*/problem.rounds_key_value || step % 2 == 0));
     mask.key_positions = parts.back().positions;
     mask.segment = parts.back().segment;
     const bool first = step == 0, last = step == num_steps - 1;

@@ -56,8 +56,10 @@ struct AttentionBackwardArgs {
   const float* lse;    // [B, N, Tq]
   const float* delta;  // [B, N, Tq]
   float* dquery;       // [B, Tq, N, H], added to
-  float* dkey;         // [B, Tk, K, H], added to
-  float* dvalue;       // [B, Tk, K, H], added to
+  void* dkey;          // [B, Tk, K, H] fp32, added to; or, if rounds_key_value, bf16, written for
+                       // keys that a query sees
+  void* dvalue;        // as dkey
+  bool rounds_key_value = false;
 };
 
 struct FirstVisibleKeyArgs {

@@ -9,6 +9,10 @@
 
 namespace ringtrain::kernels {
 
+/// How dkey and dvalue are put where they belong. Rounding takes one adder for each of them, which
+/// is slow where few key heads with many query heads leave the GPU without enough blocks.
+enum class KeyGradient { kAdd, kWrite, kRoundAndWrite };  // fp32, fp32, bf16
+
 /// Gradients of one step of attention on Hopper's tensor cores; letters and meaning as in
 /// ringtrain::AttentionBackwardArgs. bf16 in, fp32 sums and gradients, any number of tokens. The
 /// four bf16 tensors and dquery are 16-byte aligned.
@@ -20,8 +24,8 @@ struct AttentionBackwardSm90Args {
   const float* lse;    // [B, N, Tq]
   const float* delta;  // [B, N, Tq]
   float* dquery;       // [B, Tq, N, H], added to
-  float* dkey;         // [B, Tk, K, H], added to, or written if overwrite_key_value
-  float* dvalue;       // [B, Tk, K, H], the same
+  void* dkey;          // [B, Tk, K, H], what key_gradient says
+  void* dvalue;        // [B, Tk, K, H], the same
   std::int64_t batch;
   int query_tokens;
   int key_tokens;
@@ -35,7 +39,7 @@ struct AttentionBackwardSm90Args {
   // attention_backward_sm90_scratch_bytes of scratch: dquery is summed in a fixed order, so equal
   // inputs give equal bits. Null: in any order, which is faster.
   void* scratch = nullptr;
-  bool overwrite_key_value = false;
+  KeyGradient key_gradient = KeyGradient::kAdd;
 };
 
 std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args);

@@ -26,7 +26,8 @@ void launch_rope_split(const RopeSplitArgs& args, cudaStream_t stream);
 
 struct RopeMergeArgs {
   const float* dquery;             // [B, T, N, H]
-  const float* dkey_value;         // [2, B, T, K, H]
+  const void* dkey_value;          // [2, B, T, K, H]
+  DType dkey_value_type;           // fp32 or compute
   const std::int32_t* positions;   // [T]
   const float* inverse_frequency;  // [H / 2]
   void* dqkv;                      // [B, T, N + 2K, H] compute

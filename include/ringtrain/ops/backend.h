@@ -67,7 +67,7 @@ struct RopeSplitArgs {
 /// The gradient of RopeSplitArgs: rotates back and packs.
 struct RopeMergeArgs {
   Tensor dquery;             ///< [B, T, N, H] fp32
-  Tensor dkey_value;         ///< [2, B, T, K, H] fp32
+  Tensor dkey_value;         ///< [2, B, T, K, H] fp32 or compute
   Tensor positions;          ///< [T] int32
   Tensor inverse_frequency;  ///< [H / 2] fp32
   Tensor dqkv;               ///< [B, T, N + 2K, H] compute, written
@@ -122,8 +122,9 @@ struct AttentionBackwardArgs {
   Tensor lse;     ///< [B, N, Tq] fp32, over all keys of all steps
   Tensor delta;   ///< [B, N, Tq] fp32
   Tensor dquery;  ///< [B, Tq, N, H] fp32, added to
-  Tensor dkey;    ///< [B, Tk, K, H] fp32, added to, or written if overwrite_key_value
-  Tensor dvalue;  ///< [B, Tk, K, H] fp32, the same
+  Tensor dkey;    ///< [B, Tk, K, H] fp32, added to; or fp32 or compute, written, if
+                  ///< overwrite_key_value
+  Tensor dvalue;  ///< as dkey
   AttentionMask mask;
   float softmax_scale;
   bool overwrite_key_value = false;  ///< dkey and dvalue need not be zeroed before

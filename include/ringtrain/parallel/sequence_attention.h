@@ -56,9 +56,13 @@ class SequenceAttention {
     Tensor query, key_value, lowest_visible, out, lse;  ///< as in Forward
     Tensor dout;                                        ///< [B, T, N, H] compute
     Tensor dquery;                                      ///< [B, T, N, H] fp32, written
-    Tensor dkey_value;                                  ///< [2, B, T, K, H] fp32, written
+    Tensor dkey_value;  ///< [2, B, T, K, H] written; fp32, or of dkey_value_type
   };
   void backward(const Backward& args);
+
+  /// The type that costs the least memory and time: compute where one step on one rank makes all of
+  /// it, each key head by one query head, so that nothing is left to add.
+  DType dkey_value_type(std::int64_t heads, std::int64_t kv_heads) const;
 
   /// [T] int32: positions of this rank's tokens in the whole sequence.
   Tensor positions() const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "attention_blocks.h"
 #include "exponential.h"
@@ -102,10 +103,8 @@ class BackwardTask {
   std::unique_ptr<A[]> key_, value_;                      // [keys, head_dim], where widened
 };
 
-}  // namespace
-
 template <typename T>
-void attention_backward(const AttentionBackwardArgs& args) {
+void add_gradients(const AttentionBackwardArgs& args) {
   const std::int64_t batch = args.query.size(0), kv_heads = args.key.size(2);
   const std::int64_t rows =
       std::min(block_size(args.query_chunk_size, kMaxQueryBlock), args.query.size(1));
@@ -118,6 +117,23 @@ void attention_backward(const AttentionBackwardArgs& args) {
 #pragma omp for schedule(dynamic)
     for (std::int64_t i = 0; i < batch * kv_heads; ++i) task.run(i / kv_heads, i % kv_heads);
   }
+}
+
+}  // namespace
+
+template <typename T>
+void attention_backward(const AttentionBackwardArgs& args) {
+  using A = Accumulator<T>;
+  if (args.dkey.dtype() == dtype_of<A>) return add_gradients<T>(args);
+  const std::int64_t count = args.dkey.num_elements();
+  const std::vector<A> zeros(static_cast<std::size_t>(count));
+  std::vector<A> dkey = zeros, dvalue = zeros;
+  AttentionBackwardArgs summed = args;
+  summed.dkey = {dkey.data(), dtype_of<A>, args.dkey.shape()};
+  summed.dvalue = {dvalue.data(), dtype_of<A>, args.dvalue.shape()};
+  add_gradients<T>(summed);
+  narrow(dkey.data(), args.dkey.data<T>(), count);
+  narrow(dvalue.data(), args.dvalue.data<T>(), count);
 }
 
 template void attention_backward<float>(const AttentionBackwardArgs&);

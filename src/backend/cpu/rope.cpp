@@ -39,6 +39,39 @@ void rotate(const In* in, Out* out, const Rotation<A>& rotation, A direction, st
   }
 }
 
+/// G: of dkey_value.
+template <typename T, typename G>
+void merge(const RopeMergeArgs& args) {
+  using A = Accumulator<T>;
+  const std::int64_t batch = args.dquery.size(0), tokens = args.dquery.size(1);
+  const std::int64_t heads = args.dquery.size(2), head_dim = args.dquery.size(3);
+  const std::int64_t kv_heads = args.dkey_value.size(3), half = head_dim / 2;
+  const std::int64_t packed = (heads + 2 * kv_heads) * head_dim;
+  const G* dkey = args.dkey_value.data<G>();
+  const G* dvalue = dkey + batch * tokens * kv_heads * head_dim;
+#pragma omp parallel if (worth_threads(batch * tokens * packed))
+  {
+    Rotation<A> rotation(half);
+#pragma omp for
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      rotation.set(args.positions.data<std::int32_t>()[t], args.inverse_frequency.data<float>(),
+                   half);
+      for (std::int64_t b = 0; b < batch; ++b) {
+        const std::int64_t row = b * tokens + t;
+        T* out = args.dqkv.data<T>() + row * packed;
+        for (std::int64_t h = 0; h < heads; ++h, out += head_dim) {
+          rotate(args.dquery.data<A>() + (row * heads + h) * head_dim, out, rotation, A{-1}, half);
+        }
+        for (std::int64_t h = 0; h < kv_heads; ++h, out += head_dim) {
+          rotate(dkey + (row * kv_heads + h) * head_dim, out, rotation, A{-1}, half);
+        }
+        const G* value = dvalue + row * kv_heads * head_dim;
+        for (std::int64_t i = 0; i < kv_heads * head_dim; ++i) out[i] = static_cast<T>(value[i]);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 template <typename T>
@@ -77,31 +110,10 @@ void rope_split(const RopeSplitArgs& args) {
 template <typename T>
 void rope_merge(const RopeMergeArgs& args) {
   using A = Accumulator<T>;
-  const std::int64_t batch = args.dquery.size(0), tokens = args.dquery.size(1);
-  const std::int64_t heads = args.dquery.size(2), head_dim = args.dquery.size(3);
-  const std::int64_t kv_heads = args.dkey_value.size(3), half = head_dim / 2;
-  const std::int64_t packed = (heads + 2 * kv_heads) * head_dim;
-  const A* dkey = args.dkey_value.data<A>();
-  const A* dvalue = dkey + batch * tokens * kv_heads * head_dim;
-#pragma omp parallel if (worth_threads(batch * tokens * packed))
-  {
-    Rotation<A> rotation(half);
-#pragma omp for
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      rotation.set(args.positions.data<std::int32_t>()[t], args.inverse_frequency.data<float>(),
-                   half);
-      for (std::int64_t b = 0; b < batch; ++b) {
-        const std::int64_t row = b * tokens + t;
-        T* out = args.dqkv.data<T>() + row * packed;
-        for (std::int64_t h = 0; h < heads; ++h, out += head_dim) {
-          rotate(args.dquery.data<A>() + (row * heads + h) * head_dim, out, rotation, A{-1}, half);
-        }
-        for (std::int64_t h = 0; h < kv_heads; ++h, out += head_dim) {
-          rotate(dkey + (row * kv_heads + h) * head_dim, out, rotation, A{-1}, half);
-        }
-        narrow(dvalue + row * kv_heads * head_dim, out, kv_heads * head_dim);
-      }
-    }
+  if (args.dkey_value.dtype() == dtype_of<A>) {
+    merge<T, A>(args);
+  } else {
+    merge<T, T>(args);
   }
 }
 

@@ -71,6 +71,12 @@ void clear(const Tensor& gradient, cudaStream_t stream) {
   kernels::launch_fill({gradient.raw(), gradient.num_elements(), gradient.dtype(), 0}, stream);
 }
 
+kernels::KeyGradient key_gradient_of(const AttentionBackwardArgs& args) {
+  if (!args.overwrite_key_value) return kernels::KeyGradient::kAdd;
+  return args.dkey.dtype() == DType::kFloat32 ? kernels::KeyGradient::kWrite
+                                              : kernels::KeyGradient::kRoundAndWrite;
+}
+
 }  // namespace
 
 CudaAttention::CudaAttention(bool deterministic) : deterministic_(deterministic) {
@@ -148,8 +154,8 @@ bool CudaAttention::backward_sm90(const AttentionBackwardArgs& args, const Works
                                           .lse = args.lse.data<float>(),
                                           .delta = args.delta.data<float>(),
                                           .dquery = args.dquery.data<float>(),
-                                          .dkey = args.dkey.data<float>(),
-                                          .dvalue = args.dvalue.data<float>(),
+                                          .dkey = args.dkey.raw(),
+                                          .dvalue = args.dvalue.raw(),
                                           .batch = args.query.size(0),
                                           .query_tokens = narrow(args.query.size(1)),
                                           .key_tokens = narrow(args.key.size(1)),
@@ -158,7 +164,7 @@ bool CudaAttention::backward_sm90(const AttentionBackwardArgs& args, const Works
                                           .head_dim = narrow(args.query.size(3)),
                                           .softmax_scale = args.softmax_scale,
                                           .visible = *visible,
-                                          .overwrite_key_value = args.overwrite_key_value};
+                                          .key_gradient = key_gradient_of(args)};
   if (deterministic_) {
     const std::size_t taken = document_bytes(args.mask);
     if (taken + kernels::attention_backward_sm90_scratch_bytes(step) > workspace.bytes) {
@@ -187,8 +193,9 @@ void CudaAttention::backward(const AttentionBackwardArgs& args, const Workspace&
       .lse = args.lse.data<float>(),
       .delta = args.delta.data<float>(),
       .dquery = args.dquery.data<float>(),
-      .dkey = args.dkey.data<float>(),
-      .dvalue = args.dvalue.data<float>()};
+      .dkey = args.dkey.raw(),
+      .dvalue = args.dvalue.raw(),
+      .rounds_key_value = args.dkey.dtype() == DType::kBFloat16};
   if (args.query.dtype() == DType::kBFloat16) {
     kernels::launch_attention_backward_bf16(kernel_args, stream);
   } else {

@@ -141,7 +141,8 @@ class CudaBackend final : public Backend {
   void rope_merge(const RopeMergeArgs& args, Stream& stream) override {
     check_args(args);
     kernels::launch_rope_merge({.dquery = args.dquery.data<float>(),
-                                .dkey_value = args.dkey_value.data<float>(),
+                                .dkey_value = args.dkey_value.raw(),
+                                .dkey_value_type = args.dkey_value.dtype(),
                                 .positions = args.positions.data<std::int32_t>(),
                                 .inverse_frequency = args.inverse_frequency.data<float>(),
                                 .dqkv = args.dqkv.raw(),
