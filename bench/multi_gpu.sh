@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Runs ringtrain on every GPU of this host, one rank each, and prints one table. Builds nothing.
+#
+#   bench/multi_gpu.sh [--build build] [--out DIR] [--share N]
+#
+# --build   folder with ringtrain and, where they are there too, the mpitest_* programs
+# --out     folder for the logs of every part (default: a temporary one, named at the end)
+# --share   N ranks that share the GPUs instead of one rank each: tries the script, measures nothing
+#
+# Parts: self-test of every axis; the tests of several ranks; losses of every mesh against one rank;
+# training at one GPU's length and at N times it; a run of which a rank is killed. Takes under ten
+# minutes on 8 GPUs. Exit code 1 if anything was wrong.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+build=build out="" share=0
+while [ $# -gt 0 ]; do
+  case $1 in
+    --build) build=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --share) share=$2; shift 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  esac
+done
+[ -x "$build/ringtrain" ] || { echo "multi_gpu: no $build/ringtrain; build it first" >&2; exit 2; }
+out=${out:-$(mktemp -d)}
+mkdir -p "$out"
+
+gpus=$(nvidia-smi -L | wc -l)
+ranks=$gpus
+flags=()
+if [ "$share" -gt 0 ]; then
+  ranks=$share
+  flags=(--oversubscribe_gpu=True)
+fi
+[ "$ranks" -ge 2 ] || { echo "multi_gpu: 1 GPU; --share 2 tries the script on it" >&2; exit 2; }
+
+export NCCL_NVLS_ENABLE=0 RINGTRAIN_REQUIRE_GPU=1
+export OMP_NUM_THREADS=$(((($(nproc) - 1) / ranks) + 1))
+export RINGTRAIN_GOLDEN_DIR=${RINGTRAIN_GOLDEN_DIR:-$PWD/tests/golden}
+if [ "$(id -u)" -eq 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+failures=0
+row() { printf '%-34s %-7s %5ss  %s\n' "$@"; }
+say() { printf '\n== %s\n' "$*"; }
+clean() { sed 's/\x1b\[[0-9;]*m//g' "$1"; }
+
+# part NAME SECONDS RANKS COMMAND...: logs to $out/NAME.log; sets `rc` and `took`.
+part() {
+  local name=$1 limit=$2 n=$3 begin
+  shift 3
+  begin=$(date +%s)
+  timeout --kill-after=10 "$limit" mpirun --oversubscribe --bind-to none -n "$n" "$@" \
+    >"$out/$name.log" 2>&1
+  rc=$?
+  took=$(($(date +%s) - begin))
+}
+# verdict NAME RC SUMMARY
+verdict() {
+  local word=ok
+  if [ "$2" -ne 0 ]; then
+    word=FAILED
+    failures=$((failures + 1))
+  fi
+  row "$1" "$word" "$took" "$3"
+}
+train() {
+  local name=$1 limit=$2 n=$3
+  shift 3
+  rm -rf "$out/$name"
+  part "$name" "$limit" "$n" "$build/ringtrain" train "${flags[@]}" "${data[@]}" \
+    --logger.output_dir="$out/$name" --log_freq=1 "$@"
+}
+last_error() { clean "$out/$1.log" | grep -a 'ringtrain: ' | tail -1 | cut -c1-90; }
+# Over the logged steps but the first two: mean tokens/s, MFU, exposed communication, memory.
+speed() {
+  python3 - "$out/$1/metrics.jsonl" <<'PY'
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])][2:]
+mean = lambda key: sum(row.get(key) or 0 for row in rows) / max(len(rows), 1)
+print(f"{mean('tokens_per_s'):,.0f} tokens/s, MFU {100 * mean('mfu'):.1f} %, exposed "
+      f"communication {100 * mean('exposed_comm'):.1f} %, {mean('memory_bytes') / 2**30:.1f} GiB")
+PY
+}
+
+data=(--tokenizer.vocab_file=tests/golden/data/tokenizer.model
+  --train_dataset.type=json --train_dataset.text_processor.fields=text
+  --train_dataset.json_dataset.path="$out/data/text_train.jsonl" --selftest=off)
+python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out "$out/data" --name text \
+  --test_size 0.05 >"$out/data.log" 2>&1 || { cat "$out/data.log"; exit 1; }
+
+echo "$(date +%F), $ranks ranks on $gpus x $(nvidia-smi --query-gpu=name,power.limit,driver_version \
+  --format=csv,noheader | head -1)"
+nvidia-smi topo -m 2>/dev/null | clean /dev/stdin | head -$((gpus + 1))
+
+say "Self-test of each axis"
+for mesh in "$ranks,1,1,1" "1,$ranks,1,1" "1,1,$ranks,1" "1,1,1,$ranks"; do
+  part "selftest_$mesh" 120 "$ranks" "$build/ringtrain" selftest "${flags[@]}" --mesh_dim="$mesh" \
+    --load_llama_config=7b --train_dataset.json_dataset.seq_length=$((8192 * ranks))
+  verdict "selftest $mesh" "$rc" ""
+  clean "$out/selftest_$mesh.log" | grep -aE 'GB/s|hop' | sed 's/^/    /'
+done
+
+say "Tests of several ranks"
+for room in comm parallel optim checkpoint train; do
+  program=$build/mpitest_$room
+  if [ ! -x "$program" ]; then
+    row "mpitest_$room" "absent" 0 ""
+    continue
+  fi
+  part "mpitest_$room" 300 "$ranks" "$program"
+  verdict "mpitest_$room" "$rc" "$(clean "$out/mpitest_$room.log" | grep -a ' ran\.' | tail -1)"
+done
+
+say "Losses of every mesh, fp32, 5 steps, against one rank (1e-4)"
+small=(--load_llama_config=debug --dtype=fp32 --total_steps=5
+  --optimizer.adamw_optimizer.lr_warmup_steps=2 --train_dataset.json_dataset.seq_length=1024
+  --train_dataset.json_dataset.batch_size="$ranks")
+train one_rank 120 1 --mesh_dim=1,1,1,1 "${small[@]}"
+verdict "1,1,1,1" "$rc" "$(last_error one_rank)"
+for mesh in $(python3 -c "
+n = $ranks
+for dp in range(1, n + 1):
+    for fsdp in range(1, n + 1):
+        for tp in range(1, n + 1):
+            if n % (dp * fsdp * tp) == 0: print(f'{dp},{fsdp},{tp},{n // (dp * fsdp * tp)}')"); do
+  train "mesh_$mesh" 120 "$ranks" --mesh_dim="$mesh" "${small[@]}"
+  difference=$(python3 - "$out/one_rank/metrics.jsonl" "$out/mesh_$mesh/metrics.jsonl" 2>&1 <<'PY'
+import json, sys
+one, many = ([json.loads(line)["loss"] for line in open(path)] for path in sys.argv[1:])
+worst = max(abs(a - b) / abs(a) for a, b in zip(one, many, strict=True))
+print(f"largest relative difference {worst:.1e}")
+sys.exit(0 if worst <= 1e-4 else 1)
+PY
+  ) || rc=1
+  verdict "$mesh" "$rc" "$(tail -1 <<<"$difference")"
+done
+
+if [ "$share" -eq 0 ]; then
+  say "Training, LLaMA-7B width, 4 layers, bf16, 8K tokens a GPU (weak scaling)"
+  wide=(--load_llama_config=7b --llama.num_hidden_layers=4 --dtype=bf16 --total_steps=8
+    --llama.attention_type=ring_blockwise --llama.remat_block=everything_saveable)
+  scaling() { # NAME RANKS MESH SEQ_LENGTH BATCH EXTRA...
+    local name=$1 n=$2 mesh=$3 length=$4 batch=$5
+    shift 5
+    train "$name" 180 "$n" --mesh_dim="$mesh" "${wide[@]}" --llama.max_sequence_length="$length" \
+      --train_dataset.json_dataset.seq_length="$length" \
+      --train_dataset.json_dataset.batch_size="$batch" "$@"
+    if [ "$rc" -eq 0 ]; then verdict "$name" 0 "$(speed "$name")"; else verdict "$name" "$rc" "$(last_error "$name")"; fi
+  }
+  scaling 1_gpu_8k 1 1,1,1,1 8192 1
+  scaling fsdp_8k "$ranks" "1,$ranks,1,1" 8192 "$ranks"
+  scaling tp_8k "$ranks" "1,1,$ranks,1" 8192 "$ranks"
+  scaling 1_gpu_whole 1 1,1,1,1 $((8192 * ranks)) 1 --llama.remat_block=save_attention
+  scaling ring_8k_a_gpu "$ranks" "1,1,1,$ranks" $((8192 * ranks)) 1
+  scaling ulysses_8k_a_gpu "$ranks" "1,1,1,$ranks" $((8192 * ranks)) 1 --sp_type=ulysses
+  scaling ring_32k_a_gpu "$ranks" "1,1,1,$ranks" $((32768 * ranks)) 1 \
+    --llama.remat_block=save_attention
+fi
+
+say "A killed rank ends the job"
+(train killed 120 "$ranks" --mesh_dim="1,1,1,$ranks" "${small[@]}" --total_steps=1000000 \
+  --timeout_s=20; exit "$rc") &
+job=$!
+for _ in $(seq 60); do
+  sleep 1
+  [ -s "$out/killed/metrics.jsonl" ] && break
+done
+for pid in $(pgrep -f "logger.output_dir=$out/killed"); do
+  [ "$(cat "/proc/$pid/comm")" = ringtrain ] && victim=$pid  # not mpirun
+done
+[ -n "${victim:-}" ] && kill -KILL "$victim"
+killed_at=$(date +%s)
+wait "$job"
+code=$?
+took=$(($(date +%s) - killed_at))
+if [ -s "$out/killed/metrics.jsonl" ] && [ "$code" -ne 0 ] && [ "$code" -ne 124 ]; then rc=0; else rc=1; fi
+verdict "killed rank" "$rc" "exit code $code $took s after the kill"
+
+say "$failures failures, $SECONDS s; logs in $out"
+[ "$failures" -eq 0 ]
