@@ -1,7 +1,9 @@
-// Cross entropy over a vocabulary that may be spread over ranks. One block per row of logits;
-// memory-bound: the statistics read the logits once, the gradient reads and writes them once.
+// Cross entropy over a vocabulary that may be spread over ranks. One block per row of logits,
+// kUnroll packs of a thread in flight at a time. Memory-bound: the statistics read the logits once,
+// the gradient reads and writes them once (ringtrain bench membound).
 #include <algorithm>
 
+#include "kernels/ptx/ex2.cuh"
 #include "kernels/tile/numeric.cuh"
 #include "kernels/tile/reduce.cuh"
 #include "ringtrain/backend/cuda_check.h"
@@ -12,6 +14,13 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
+constexpr int kUnroll = 4;
+
+/// e^x by the hardware's 2^x, to about 2^-22 (1 + |x|).
+__device__ float exponential(float x) {
+  constexpr float kLog2e = 1.4426950408889634f;
+  return ptx::ex2(x * kLog2e);
+}
 
 /// Running maximum, sum of exp(logit - maximum), and first column of the maximum.
 struct Softmax {
@@ -48,7 +57,7 @@ __device__ void take(Softmax& state, const Pack<T, kPack>& logits, int column) {
 #pragma unroll
   for (int e = 1; e < kPack; ++e) largest = fmaxf(largest, to_float(logits.at[e]));
   if (largest > state.maximum) {  // strictly: the first column of equal logits stays
-    state.sum *= expf(state.maximum - largest);
+    state.sum *= exponential(state.maximum - largest);
     state.maximum = largest;
 #pragma unroll
     for (int e = kPack - 1; e >= 0; --e) {
@@ -57,7 +66,7 @@ __device__ void take(Softmax& state, const Pack<T, kPack>& logits, int column) {
   }
   const float shift = state.maximum == -INFINITY ? 0.0f : state.maximum;
 #pragma unroll
-  for (int e = 0; e < kPack; ++e) state.sum += expf(to_float(logits.at[e]) - shift);
+  for (int e = 0; e < kPack; ++e) state.sum += exponential(to_float(logits.at[e]) - shift);
 }
 
 template <typename T, int kPack>
@@ -69,9 +78,20 @@ __global__ void __launch_bounds__(kThreads)
   const int num_valid = static_cast<int>(args.num_valid);
   const int packs = num_valid / kPack;
   Softmax state;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < packs; i += kThreads) {
-    take(state, reinterpret_cast<const Pack<T, kPack>*>(logits)[i], i * kPack);
+  for (int begin = 0; begin < packs; begin += kThreads * kUnroll) {
+    Pack<T, kPack> values[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = begin + u * kThreads + static_cast<int>(threadIdx.x);
+      if (i >= packs) break;
+      values[u] = reinterpret_cast<const Pack<T, kPack>*>(logits)[i];
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = begin + u * kThreads + static_cast<int>(threadIdx.x);
+      if (i >= packs) break;
+      take(state, values[u], i * kPack);
+    }
   }
   for (int i = packs * kPack + static_cast<int>(threadIdx.x); i < num_valid; i += kThreads) {
     take(state, Pack<T, 1>{logits[i]}, i);
@@ -147,19 +167,29 @@ __global__ void __launch_bounds__(kThreads)
   const float maximum = args.stats[row];
   const float scale = weight / args.stats[args.rows + row];
   const std::int64_t target = args.targets[row] - args.first_index;
-  for (int i = threadIdx.x; i < args.width / kPack; i += kThreads) {
-    P values = logits[i];
+  const int packs = static_cast<int>(args.width / kPack);
+  const int num_valid = weight != 0.0f ? static_cast<int>(args.num_valid) : 0;
+  for (int begin = 0; begin < packs; begin += kThreads * kUnroll) {
+    P values[kUnroll];
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      const int column = i * kPack + e;
-      float gradient = 0.0f;
-      if (weight != 0.0f && column < args.num_valid) {
-        gradient = scale * expf(to_float(values.at[e]) - maximum);
-        if (column == target) gradient -= weight;
-      }
-      values.at[e] = from_float<T>(gradient);
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = begin + u * kThreads + static_cast<int>(threadIdx.x);
+      if (i >= packs) break;
+      values[u] = logits[i];
     }
-    logits[i] = values;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = begin + u * kThreads + static_cast<int>(threadIdx.x);
+      if (i >= packs) break;
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) {
+        const int column = i * kPack + e;
+        float gradient = scale * exponential(to_float(values[u].at[e]) - maximum);
+        if (column == target) gradient -= weight;
+        values[u].at[e] = from_float<T>(column < num_valid ? gradient : 0.0f);
+      }
+      logits[i] = values[u];
+    }
   }
 }
 
@@ -170,11 +200,9 @@ void launch_cross_entropy_stats(const CrossEntropyStatsArgs& args, cudaStream_t 
   const auto rows = static_cast<unsigned>(args.rows);
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    if (packs_of_four(args.width, sizeof(T), args.logits)) {
-      cross_entropy_stats_kernel<T, 4><<<rows, kThreads, 0, stream>>>(args);
-    } else {
-      cross_entropy_stats_kernel<T, 1><<<rows, kThreads, 0, stream>>>(args);
-    }
+    with_widest_pack<T>(args.width, {args.logits}, [&](auto pack) {
+      cross_entropy_stats_kernel<T, pack><<<rows, kThreads, 0, stream>>>(args);
+    });
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }
@@ -196,11 +224,9 @@ void launch_cross_entropy_finish(const CrossEntropyFinishArgs& args, cudaStream_
     const auto rows = static_cast<unsigned>(args.rows);
     with_compute_type(args.compute, [&](auto type) {
       using T = decltype(type);
-      if (packs_of_four(args.width, sizeof(T), args.logits)) {
-        cross_entropy_gradient_kernel<T, 4><<<rows, kThreads, 0, stream>>>(args);
-      } else {
-        cross_entropy_gradient_kernel<T, 1><<<rows, kThreads, 0, stream>>>(args);
-      }
+      with_widest_pack<T>(args.width, {args.logits}, [&](auto pack) {
+        cross_entropy_gradient_kernel<T, pack><<<rows, kThreads, 0, stream>>>(args);
+      });
     });
   }
   RT_CUDA_CHECK(cudaGetLastError());

@@ -1,5 +1,6 @@
-// fill, cast and add: grid-stride loops, four elements a thread where alignment allows.
-// Memory-bound: the target is the device's copy bandwidth.
+// fill: a grid-stride loop. cast and add: a block takes kUnroll runs of neighbouring packs, so that
+// a thread has all its loads in flight before it needs the first.
+// Memory-bound: the target is the device's copy bandwidth (ringtrain bench membound).
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -12,7 +13,8 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kMaxBlocks = 132 * 32;  // enough to fill any GPU; the loop does the rest
+constexpr std::int64_t kMaxBlocks = 132 * 32;  // enough to fill any GPU; fill's loop does the rest
+constexpr int kUnroll = 4;
 
 unsigned blocks_for(std::int64_t work) {
   return static_cast<unsigned>(std::min((work + kThreads - 1) / kThreads, kMaxBlocks));
@@ -36,18 +38,29 @@ __global__ void __launch_bounds__(kThreads)
     convert_kernel(const In* in, Out* out, std::int64_t packs) {
   using InPack = Pack<In, kPack>;
   using OutPack = Pack<Out, kPack>;
-  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += stride) {
-    const InPack from = reinterpret_cast<const InPack*>(in)[i];
-    OutPack to;
-    if constexpr (kAdd) to = reinterpret_cast<const OutPack*>(out)[i];
+  const auto* from = reinterpret_cast<const InPack*>(in);
+  auto* to = reinterpret_cast<OutPack*>(out);
+  const std::int64_t first = std::int64_t{blockIdx.x} * kThreads * kUnroll + threadIdx.x;
+  InPack terms[kUnroll];
+  OutPack sums[kUnroll];
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    const std::int64_t i = first + u * kThreads;
+    if (i >= packs) break;
+    terms[u] = from[i];
+    if constexpr (kAdd) sums[u] = to[i];
+  }
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    const std::int64_t i = first + u * kThreads;
+    if (i >= packs) break;
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
-      float value = to_float(from.at[e]);
-      if constexpr (kAdd) value += to_float(to.at[e]);
-      to.at[e] = from_float<Out>(value);
+      float value = to_float(terms[u].at[e]);
+      if constexpr (kAdd) value += to_float(sums[u].at[e]);
+      sums[u].at[e] = from_float<Out>(value);
     }
-    reinterpret_cast<OutPack*>(out)[i] = to;
+    to[i] = sums[u];
   }
 }
 
@@ -60,13 +73,19 @@ void convert(const ConvertArgs& args, cudaStream_t stream) {
       using Out = decltype(out_type);
       const auto* in = static_cast<const In*>(args.in);
       auto* out = static_cast<Out*>(args.out);
-      if (packs_of_four(args.elements, sizeof(In), in) &&
-          packs_of_four(args.elements, sizeof(Out), out)) {
-        const std::int64_t packs = args.elements / 4;
-        convert_kernel<kAdd, 4><<<blocks_for(packs), kThreads, 0, stream>>>(in, out, packs);
+      const auto launch = [&](auto pack) {
+        const std::int64_t packs = args.elements / pack;
+        constexpr int kPacks = kThreads * kUnroll;
+        const auto blocks = static_cast<unsigned>((packs + kPacks - 1) / kPacks);
+        convert_kernel<kAdd, pack><<<blocks, kThreads, 0, stream>>>(in, out, packs);
+      };
+      // As many elements as the wider type has in 16 bytes.
+      constexpr int kPack = std::min(kWidestPack<In>, kWidestPack<Out>);
+      if (is_packable<In, kPack>(args.elements, {in}) &&
+          is_packable<Out, kPack>(args.elements, {out})) {
+        launch(std::integral_constant<int, kPack>{});
       } else {
-        convert_kernel<kAdd, 1>
-            <<<blocks_for(args.elements), kThreads, 0, stream>>>(in, out, args.elements);
+        launch(std::integral_constant<int, 1>{});
       }
     });
   });

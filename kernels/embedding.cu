@@ -1,8 +1,8 @@
 // Embedding lookup and its gradient.
-// Forward: one block per row, a copy; memory-bound.
-// Backward: the rows are sorted by token with a stable radix sort, then one block per distinct
-// token and 256 columns adds that token's rows in ascending order: deterministic without atomics.
-// The time is that of reading dout once unless one token fills most of the batch.
+// Forward: one block per row, a copy; memory-bound (ringtrain bench membound).
+// Backward: the rows are sorted by token with a stable radix sort, then the first block of each
+// distinct token and range of columns adds that token's rows in ascending order: deterministic
+// without atomics. The time is that of reading dout once unless one token fills most of the batch.
 #include <algorithm>
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
@@ -42,21 +42,29 @@ __global__ void __launch_bounds__(kThreads)
   row_of[row] = static_cast<std::int32_t>(row);
 }
 
-template <typename T>
+template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     embedding_sum_kernel(const std::uint32_t* keys, const std::int32_t* row_of, int rows,
                          const T* dout, float* dtable, std::int64_t entries, std::int64_t width) {
   const int begin = static_cast<int>(blockIdx.x);
   const std::uint32_t entry = keys[begin];
   if (entry >= entries || (begin > 0 && keys[begin - 1] == entry)) return;
+  const std::int64_t i = (std::int64_t{blockIdx.y} * kThreads + threadIdx.x) * kPack;
+  if (i >= width) return;
+  auto* to = reinterpret_cast<Pack<float, kPack>*>(dtable + entry * width + i);
+  Pack<float, kPack> total = *to;
+  float sums[kPack] = {};
   int end = begin + 1;
   while (end < rows && keys[end] == entry) ++end;
-  const std::int64_t i = std::int64_t{blockIdx.y} * kThreads + threadIdx.x;
-  if (i >= width) return;
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int at = begin; at < end; ++at) sum += to_float(dout[row_of[at] * width + i]);
-  dtable[entry * width + i] += sum;
+#pragma unroll 4
+  for (int at = begin; at < end; ++at) {
+    const auto values = *reinterpret_cast<const Pack<T, kPack>*>(dout + row_of[at] * width + i);
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) sums[e] += to_float(values.at[e]);
+  }
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) total.at[e] += sums[e];
+  *to = total;
 }
 
 /// Takes aligned pieces off the scratch memory.
@@ -85,11 +93,9 @@ void launch_embedding(const EmbeddingArgs& args, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(args.rows);
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    if (packs_of_four(args.width, sizeof(T), args.table, args.out)) {
-      embedding_kernel<T, 4><<<blocks, kThreads, 0, stream>>>(args);
-    } else {
-      embedding_kernel<T, 1><<<blocks, kThreads, 0, stream>>>(args);
-    }
+    with_widest_pack<T>(args.width, {args.table, args.out}, [&](auto pack) {
+      embedding_kernel<T, pack><<<blocks, kThreads, 0, stream>>>(args);
+    });
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }
@@ -117,13 +123,17 @@ void launch_embedding_backward(const EmbeddingBackwardArgs& args, cudaStream_t s
     RT_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, keys, sorted_keys,
                                                   row_of, sorted_row_of, rows, 0, key_bits,
                                                   stream));
-    const dim3 grid(static_cast<unsigned>(rows),
-                    static_cast<unsigned>((args.width + kThreads - 1) / kThreads));
     with_compute_type(args.compute, [&](auto type) {
       using T = decltype(type);
-      embedding_sum_kernel<T><<<grid, kThreads, 0, stream>>>(
-          sorted_keys, sorted_row_of, rows, static_cast<const T*>(args.dout) + done * args.width,
-          args.dtable, args.entries, args.width);
+      const auto* dout = static_cast<const T*>(args.dout) + done * args.width;
+      // As many columns as the wider type, that of the table, has in 16 bytes.
+      with_widest_pack<float>(args.width, {dout, args.dtable}, [&](auto pack) {
+        const std::int64_t columns = std::int64_t{kThreads} * pack;
+        const dim3 grid(static_cast<unsigned>(rows),
+                        static_cast<unsigned>((args.width + columns - 1) / columns));
+        embedding_sum_kernel<T, pack><<<grid, kThreads, 0, stream>>>(
+            sorted_keys, sorted_row_of, rows, dout, args.dtable, args.entries, args.width);
+      });
     });
     RT_CUDA_CHECK(cudaGetLastError());
   }

@@ -1,6 +1,8 @@
-// Sums of squares per tensor, and the clipping factor made of them. Two stages: `slices` blocks
-// share each range and leave one double each; one block per tensor adds what belongs to it, range
-// after range. Memory-bound in the first stage.
+// Sums of squares per tensor, and the clipping factor made of them. Two stages: each range is cut
+// into pieces of kPieceElements, for each of which a block leaves one double; one block per tensor
+// adds what belongs to it, range after range. The pieces depend on the ranges alone, so the sums
+// have the same bits on every GPU. Memory-bound in the first stage (ringtrain bench membound).
+#include "kernels/tile/numeric.cuh"
 #include "kernels/tile/reduce.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/gradient_norm.h"
@@ -9,37 +11,88 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kUnroll = 4;
+
+/// A row of SumOfSquaresArgs::ranges.
+struct Range {
+  std::int64_t begin, end, tensor, counted;
+
+  __device__ std::int64_t pieces() const {
+    if (counted == 0 || end <= begin) return 0;
+    return (end - begin + kSumOfSquaresPiece - 1) / kSumOfSquaresPiece;
+  }
+};
+
+__device__ const Range* ranges_of(const SumOfSquaresArgs& args) {
+  return reinterpret_cast<const Range*>(args.ranges);
+}
+
+__device__ double square(float x) {
+  return double{x} * double{x};
+}
+
+/// Sum of squares of this thread's share of x[0, count).
+__device__ double sum_of_piece(const float* x, int count) {
+  using P = Pack<float, kWidestPack<float>>;
+  constexpr int kPack = kWidestPack<float>;
+  const int t = static_cast<int>(threadIdx.x);
+  // Up to three elements before the first whole pack, and as many behind the last.
+  const auto misplaced = static_cast<int>(reinterpret_cast<std::uintptr_t>(x) % sizeof(P) / 4);
+  const int head = min(misplaced == 0 ? 0 : kPack - misplaced, count);
+  const int packs = (count - head) / kPack;
+  const P* whole = reinterpret_cast<const P*>(x + head);
+  double sum = 0.0;
+  if (t < head) sum += square(x[t]);
+  for (int begin = 0; begin < packs; begin += kThreads * kUnroll) {
+    P values[kUnroll] = {};
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int i = begin + u * kThreads + t;
+      if (i < packs) values[u] = load_once(whole + i);
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) sum += square(values[u].at[e]);
+    }
+  }
+  const int tail = head + packs * kPack;
+  if (tail + t < count) sum += square(x[tail + t]);
+  return sum;
+}
 
 __global__ void __launch_bounds__(kThreads)
     sum_of_squares_kernel(const __grid_constant__ SumOfSquaresArgs args) {
   __shared__ double scratch[kThreads / kWarpSize];
-  const std::int64_t range = blockIdx.x;
-  const std::int64_t* r = args.ranges + 4 * range;
-  const std::int64_t begin = r[0];
-  const std::int64_t length = r[3] != 0 ? r[1] - begin : 0;
-  const std::int64_t slice = (length + args.slices - 1) / args.slices;
-  const std::int64_t from = begin + blockIdx.y * slice;
-  const std::int64_t to = min(from + slice, begin + length);
-  double sum = 0.0;
-#pragma unroll 4
-  for (std::int64_t i = from + threadIdx.x; i < to; i += kThreads) {
-    const double x = args.x[i];
-    sum += x * x;
+  std::int64_t piece = blockIdx.x;
+  std::int64_t range = 0;
+  for (; range < args.num_ranges; ++range) {
+    const std::int64_t pieces = ranges_of(args)[range].pieces();
+    if (piece < pieces) break;
+    piece -= pieces;
   }
-  sum = block_reduce<kThreads>(sum, scratch, Sum{});
-  if (threadIdx.x == 0) args.partials[range * args.slices + blockIdx.y] = sum;
+  if (range == args.num_ranges) return;  // the grid counts one piece more than needed a range
+  const Range r = ranges_of(args)[range];
+  const std::int64_t begin = r.begin + piece * kSumOfSquaresPiece;
+  const auto count = static_cast<int>(min(r.end - begin, kSumOfSquaresPiece));
+  const double sum = block_reduce<kThreads>(sum_of_piece(args.x + begin, count), scratch, Sum{});
+  if (threadIdx.x == 0) args.partials[blockIdx.x] = sum;
 }
 
 __global__ void __launch_bounds__(kThreads)
-    sum_of_ranges_kernel(const __grid_constant__ SumOfSquaresArgs args) {
+    sum_of_pieces_kernel(const __grid_constant__ SumOfSquaresArgs args) {
   __shared__ double scratch[kThreads / kWarpSize];
   const std::int64_t tensor = blockIdx.x;
   double sum = 0.0;
+  std::int64_t first = 0;
   for (std::int64_t range = 0; range < args.num_ranges; ++range) {
-    if (args.ranges[4 * range + 2] != tensor) continue;
-    for (int i = threadIdx.x; i < args.slices; i += kThreads) {
-      sum += args.partials[range * args.slices + i];
+    const Range r = ranges_of(args)[range];
+    const std::int64_t pieces = r.pieces();
+    if (r.tensor == tensor) {
+#pragma unroll 4
+      for (std::int64_t i = threadIdx.x; i < pieces; i += kThreads) sum += args.partials[first + i];
     }
+    first += pieces;
   }
   sum = block_reduce<kThreads>(sum, scratch, Sum{});
   if (threadIdx.x == 0) args.sums[tensor] += sum;
@@ -63,9 +116,10 @@ __global__ void __launch_bounds__(kThreads)
 
 void launch_sum_of_squares(const SumOfSquaresArgs& args, cudaStream_t stream) {
   if (args.num_ranges == 0 || args.num_tensors == 0) return;
-  const dim3 grid(static_cast<unsigned>(args.num_ranges), static_cast<unsigned>(args.slices));
-  sum_of_squares_kernel<<<grid, kThreads, 0, stream>>>(args);
-  sum_of_ranges_kernel<<<static_cast<unsigned>(args.num_tensors), kThreads, 0, stream>>>(args);
+  const auto blocks =
+      static_cast<unsigned>(sum_of_squares_partials(args.elements, args.num_ranges));
+  sum_of_squares_kernel<<<blocks, kThreads, 0, stream>>>(args);
+  sum_of_pieces_kernel<<<static_cast<unsigned>(args.num_tensors), kThreads, 0, stream>>>(args);
   RT_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -1,9 +1,12 @@
-// RMS normalisation. Forward: one block per row. Backward: a fixed grid of blocks walks the rows;
-// each block sums its share of dweight in fp32 over its rows in order, and a second kernel adds
-// the blocks' sums in order, so the result does not depend on scheduling.
-// Memory-bound: x is read twice (the second time from L1/L2), everything else once.
+// RMS normalisation. A block takes a row at a time; the first kHeld packs of each thread stay on
+// the SM, in registers or in shared memory, and of longer rows the rest is read again. Backward: a
+// fixed grid of blocks walks the rows, fetching the next while it works on one; it forms dx, and
+// sums its share of dweight in fp32 over its rows in order; a second kernel adds the blocks' sums
+// in order, so the result does not depend on scheduling. Memory-bound: every tensor is read or
+// written once (ringtrain bench membound).
 #include <algorithm>
 
+#include "kernels/ptx/cp_async.cuh"
 #include "kernels/tile/numeric.cuh"
 #include "kernels/tile/reduce.cuh"
 #include "ringtrain/backend/cuda_check.h"
@@ -13,7 +16,17 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kColumnsPerThread = 4;  // dweight sums held in registers by the backward pass
+constexpr int kSumColumns = 32;  // of a block that adds up the sums
+
+/// Blocks of the backward pass on one SM: each has two rows of three tensors in shared memory.
+constexpr int backward_blocks_per_sm(int held) {
+  return held == 1 ? 4 : held == 2 ? 3 : 2;
+}
+/// Blocks in all, each with a row of sums: what an H100 runs at once, and the same everywhere, so
+/// that all GPUs sum alike.
+constexpr std::int64_t backward_blocks(int held) {
+  return 132 * backward_blocks_per_sm(held);
+}
 
 /// What multiplies the weight: cast to the compute type, as LLaMA does.
 template <typename T>
@@ -21,82 +34,201 @@ __device__ float normalised(T x, float rstd) {
   return to_float(from_float<T>(to_float(x) * rstd));
 }
 
-template <typename T>
+/// Calls body(i, h) for each pack i of the thread that is held, in held[h].
+template <int kHeld, typename Body>
+__device__ void for_each_held(int packs, Body body) {
+#pragma unroll
+  for (int h = 0; h < kHeld; ++h) {
+    const int i = static_cast<int>(threadIdx.x) + h * kThreads;
+    if (i < packs) body(i, h);
+  }
+}
+
+/// Calls body(i) for each pack of the thread that is not held.
+template <int kHeld, typename Body>
+__device__ void for_each_beyond(int packs, Body body) {
+  for (int i = static_cast<int>(threadIdx.x) + kHeld * kThreads; i < packs; i += kThreads) body(i);
+}
+
+template <typename T, int kPack, int kHeld>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const __grid_constant__ RmsNormArgs args) {
+  using P = Pack<T, kPack>;
   __shared__ float scratch[kThreads / kWarpSize];
   const std::int64_t row = blockIdx.x;
-  const T* x = static_cast<const T*>(args.x) + row * args.width;
-  const T* weight = static_cast<const T*>(args.weight);
-  T* out = static_cast<T*>(args.out) + row * args.width;
+  const int packs = static_cast<int>(args.width / kPack);
+  const P* x = static_cast<const P*>(args.x) + row * packs;
+  const P* weight = static_cast<const P*>(args.weight);
+  P* out = static_cast<P*>(args.out) + row * packs;
+  P xs[kHeld];
+  P weights[kHeld];
+  for_each_held<kHeld>(packs, [&](int i, int h) {
+    xs[h] = x[i];
+    weights[h] = weight[i];
+  });
   float squares = 0.0f;
-  for (std::int64_t i = threadIdx.x; i < args.width; i += kThreads) {
-    const float value = to_float(x[i]);
-    squares += value * value;
-  }
+  const auto add_squares = [&](const P& pack) {
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) squares += to_float(pack.at[e]) * to_float(pack.at[e]);
+  };
+  for_each_held<kHeld>(packs, [&](int, int h) { add_squares(xs[h]); });
+  for_each_beyond<kHeld>(packs, [&](int i) { add_squares(x[i]); });
   squares = block_reduce<kThreads>(squares, scratch, Sum{});
   const float rstd = 1.0f / sqrtf(squares / static_cast<float>(args.width) + args.eps);
   if (threadIdx.x == 0) args.rstd[row] = rstd;
-  for (std::int64_t i = threadIdx.x; i < args.width; i += kThreads) {
-    out[i] = from_float<T>(normalised(x[i], rstd) * to_float(weight[i]));
-  }
-}
-
-// dx = rstd (w dy - xhat mean(w dy xhat)) with xhat = x rstd.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    rms_norm_dx_kernel(const __grid_constant__ RmsNormBackwardArgs args) {
-  __shared__ float scratch[kThreads / kWarpSize];
-  const std::int64_t row = blockIdx.x;
-  const T* x = static_cast<const T*>(args.x) + row * args.width;
-  const T* dout = static_cast<const T*>(args.dout) + row * args.width;
-  const T* weight = static_cast<const T*>(args.weight);
-  T* dx = static_cast<T*>(args.dx) + row * args.width;
-  const float rstd = args.rstd[row];
-  float dot = 0.0f;
-  for (std::int64_t i = threadIdx.x; i < args.width; i += kThreads) {
-    dot += to_float(dout[i]) * to_float(weight[i]) * to_float(x[i]);
-  }
-  dot = block_reduce<kThreads>(dot, scratch, Sum{});
-  const float mean = dot * rstd / static_cast<float>(args.width);
-  for (std::int64_t i = threadIdx.x; i < args.width; i += kThreads) {
-    const float gradient =
-        rstd * (to_float(dout[i]) * to_float(weight[i]) - to_float(x[i]) * rstd * mean);
-    dx[i] = from_float<T>(to_float(dx[i]) + gradient);
-  }
-}
-
-// Block (c, b): columns from c kThreads kColumnsPerThread on, rows b, b + gridDim.y, ...
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    rms_norm_dweight_kernel(const __grid_constant__ RmsNormBackwardArgs args) {
-  const std::int64_t first = std::int64_t{blockIdx.x} * kThreads * kColumnsPerThread + threadIdx.x;
-  float sums[kColumnsPerThread] = {};
-  for (std::int64_t row = blockIdx.y; row < args.rows; row += gridDim.y) {
-    const T* x = static_cast<const T*>(args.x) + row * args.width;
-    const T* dout = static_cast<const T*>(args.dout) + row * args.width;
-    const float rstd = args.rstd[row];
+  const auto write = [&](int i, const P& from, const P& scale) {
+    P to;
 #pragma unroll
-    for (int c = 0; c < kColumnsPerThread; ++c) {
-      const std::int64_t i = first + c * kThreads;
-      if (i < args.width) sums[c] += to_float(dout[i]) * normalised(x[i], rstd);
+    for (int e = 0; e < kPack; ++e) {
+      to.at[e] = from_float<T>(normalised(from.at[e], rstd) * to_float(scale.at[e]));
     }
-  }
-#pragma unroll
-  for (int c = 0; c < kColumnsPerThread; ++c) {
-    const std::int64_t i = first + c * kThreads;
-    if (i < args.width) args.partials[std::int64_t{blockIdx.y} * args.width + i] = sums[c];
+    out[i] = to;
+  };
+  for_each_held<kHeld>(packs, [&](int i, int h) { write(i, xs[h], weights[h]); });
+  for_each_beyond<kHeld>(packs, [&](int i) { write(i, x[i], weight[i]); });
+}
+
+/// Shared memory of a block of the backward pass; every thread reads only what it has put there.
+template <typename P, int kHeld>
+struct BackwardPanels {
+  struct Row {
+    P x[kHeld][kThreads];
+    P dout[kHeld][kThreads];
+    P dx[kHeld][kThreads];
+  };
+  Row rows[2];  // the one that is worked on, and the next
+  P weight[kHeld][kThreads];
+};
+
+/// Copies a pack in the background where its size allows.
+template <typename P>
+__device__ void fetch(P& shared, const P& global) {
+  if constexpr (sizeof(P) == 16) {
+    ptx::cp_async_16(&shared, &global, true);
+  } else {
+    shared = global;
   }
 }
 
+// dx = rstd (w dy - xhat mean(w dy xhat)) with xhat = x rstd. The rows of block b are b,
+// b + gridDim.x, ...; its sums of dweight are row b of `partials`. dx may be the memory of dout.
+template <typename T, int kPack, int kHeld>
+__global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
+    rms_norm_backward_kernel(const __grid_constant__ RmsNormBackwardArgs args) {
+  using P = Pack<T, kPack>;
+  extern __shared__ __align__(16) unsigned char shared[];
+  __shared__ float scratch[kThreads / kWarpSize];
+  auto& panels = *reinterpret_cast<BackwardPanels<P, kHeld>*>(shared);
+  const int t = static_cast<int>(threadIdx.x);
+  const int packs = static_cast<int>(args.width / kPack);
+  const P* xs = static_cast<const P*>(args.x);
+  const P* douts = static_cast<const P*>(args.dout);
+  P* dxs = static_cast<P*>(args.dx);
+  const P* weight = static_cast<const P*>(args.weight);
+  float* partials = args.partials + std::int64_t{blockIdx.x} * args.width;
+
+  const auto fetch_row = [&](std::int64_t row, int stage) {
+    auto& to = panels.rows[stage];
+    for_each_held<kHeld>(packs, [&](int i, int h) {
+      fetch(to.x[h][t], xs[row * packs + i]);
+      fetch(to.dout[h][t], douts[row * packs + i]);
+      fetch(to.dx[h][t], dxs[row * packs + i]);
+    });
+  };
+  for_each_held<kHeld>(packs, [&](int i, int h) { fetch(panels.weight[h][t], weight[i]); });
+  fetch_row(blockIdx.x, 0);
+
+  float sums[kHeld][kPack] = {};
+  int stage = 0;
+  for (std::int64_t row = blockIdx.x; row < args.rows; row += gridDim.x, stage ^= 1) {
+    const float rstd = args.rstd[row];
+    ptx::cp_async_wait_all();
+    if (row + gridDim.x < args.rows) fetch_row(row + gridDim.x, stage ^ 1);
+    const auto& held = panels.rows[stage];
+    const P* x = xs + row * packs;
+    const P* dout = douts + row * packs;
+    P* dx = dxs + row * packs;
+
+    float dot = 0.0f;
+    const auto take = [&](const P& from, const P& gradient, const P& scale, float* sum) {
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) {
+        const float dy = to_float(gradient.at[e]);
+        dot += dy * to_float(scale.at[e]) * to_float(from.at[e]);
+        sum[e] += dy * normalised(from.at[e], rstd);
+      }
+    };
+    for_each_held<kHeld>(packs, [&](int, int h) {
+      take(held.x[h][t], held.dout[h][t], panels.weight[h][t], sums[h]);
+    });
+    for_each_beyond<kHeld>(packs, [&](int i) {  // their sums lie in `partials` all the time
+      float* sum = partials + std::int64_t{i} * kPack;
+      if (row == blockIdx.x) {
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) sum[e] = 0.0f;
+      }
+      take(x[i], dout[i], weight[i], sum);
+    });
+
+    dot = block_reduce<kThreads>(dot, scratch, Sum{});
+    const float mean = dot * rstd / static_cast<float>(args.width);
+    const auto write = [&](int i, const P& from, const P& gradient, const P& scale, P to) {
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) {
+        const float change = rstd * (to_float(gradient.at[e]) * to_float(scale.at[e]) -
+                                     to_float(from.at[e]) * rstd * mean);
+        to.at[e] = from_float<T>(to_float(to.at[e]) + change);
+      }
+      dx[i] = to;
+    };
+    for_each_held<kHeld>(packs, [&](int i, int h) {
+      write(i, held.x[h][t], held.dout[h][t], panels.weight[h][t], held.dx[h][t]);
+    });
+    for_each_beyond<kHeld>(packs, [&](int i) { write(i, x[i], dout[i], weight[i], dx[i]); });
+  }
+  for_each_held<kHeld>(packs, [&](int i, int h) {
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) partials[i * kPack + e] = sums[h][e];
+  });
+}
+
+// A block adds up kSumColumns columns: each of its warps every kThreads / kWarpSize-th row, then
+// one warp the warps' sums.
 __global__ void __launch_bounds__(kThreads)
-    rms_norm_dweight_sum_kernel(const float* partials, float* dweight, int partial_rows,
-                                std::int64_t width) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= width) return;
+    rms_norm_dweight_kernel(const float* partials, float* dweight, int partial_rows,
+                            std::int64_t width) {
+  static_assert(kSumColumns == kWarpSize);
+  constexpr int kWarps = kThreads / kWarpSize;
+  __shared__ double of_warp[kWarps][kSumColumns];
+  const int lane = threadIdx.x % kWarpSize;
+  const int warp = threadIdx.x / kWarpSize;
+  const std::int64_t i = std::int64_t{blockIdx.x} * kSumColumns + lane;
   double sum = 0.0;
-  for (int row = 0; row < partial_rows; ++row) sum += double{partials[row * width + i]};
+  if (i < width) {
+#pragma unroll 8
+    for (int row = warp; row < partial_rows; row += kWarps)
+      sum += double{partials[row * width + i]};
+  }
+  of_warp[warp][lane] = sum;
+  __syncthreads();
+  if (warp != 0 || i >= width) return;
+  for (int w = 1; w < kWarps; ++w) sum += of_warp[w][lane];
   dweight[i] += static_cast<float>(sum);
+}
+
+/// Calls body(pack, held) with the constants kPack and kHeld for rows at these pointers.
+template <typename T, typename Body>
+void with_row_shape(std::int64_t width, std::initializer_list<const void*> pointers, Body&& body) {
+  constexpr int kWidest = kWidestPack<T>;
+  if (!is_packable<T, kWidest>(width, pointers)) {
+    body(std::integral_constant<int, 1>{}, std::integral_constant<int, 4>{});
+  } else if (width <= kThreads * kWidest) {
+    body(std::integral_constant<int, kWidest>{}, std::integral_constant<int, 1>{});
+  } else if (width <= 2 * kThreads * kWidest) {
+    body(std::integral_constant<int, kWidest>{}, std::integral_constant<int, 2>{});
+  } else {
+    body(std::integral_constant<int, kWidest>{}, std::integral_constant<int, 4>{});
+  }
 }
 
 }  // namespace
@@ -104,28 +236,34 @@ __global__ void __launch_bounds__(kThreads)
 void launch_rms_norm(const RmsNormArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
   with_compute_type(args.compute, [&](auto type) {
-    rms_norm_kernel<decltype(type)>
-        <<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
+    using T = decltype(type);
+    with_row_shape<T>(args.width, {args.x, args.weight, args.out}, [&](auto pack, auto held) {
+      rms_norm_kernel<T, pack, held>
+          <<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
+    });
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }
 
 void launch_rms_norm_backward(const RmsNormBackwardArgs& args, cudaStream_t stream) {
   if (args.rows == 0) return;
-  // 128 sums keep every SM busy at usual widths and cost little to add up.
-  const auto partial_rows =
-      static_cast<unsigned>(std::min({args.rows, args.partial_rows, std::int64_t{128}}));
-  constexpr int kColumns = kThreads * kColumnsPerThread;
-  const auto column_blocks = static_cast<unsigned>((args.width + kColumns - 1) / kColumns);
-  const auto sum_blocks = static_cast<unsigned>((args.width + kThreads - 1) / kThreads);
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    rms_norm_dweight_kernel<T><<<dim3(column_blocks, partial_rows), kThreads, 0, stream>>>(args);
-    // Last: dx may be the memory of dout.
-    rms_norm_dx_kernel<T><<<static_cast<unsigned>(args.rows), kThreads, 0, stream>>>(args);
+    with_row_shape<T>(
+        args.width, {args.x, args.weight, args.dout, args.dx}, [&](auto pack, auto held) {
+          const auto blocks = static_cast<unsigned>(
+              std::min({args.rows, args.partial_rows, backward_blocks(held)}));
+          const auto kernel = rms_norm_backward_kernel<T, pack, held>;
+          constexpr int kBytes = sizeof(BackwardPanels<Pack<T, pack>, held>);
+          RT_CUDA_CHECK(
+              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+          kernel<<<blocks, kThreads, kBytes, stream>>>(args);
+          const auto sum_blocks =
+              static_cast<unsigned>((args.width + kSumColumns - 1) / kSumColumns);
+          rms_norm_dweight_kernel<<<sum_blocks, kThreads, 0, stream>>>(
+              args.partials, args.dweight, static_cast<int>(blocks), args.width);
+        });
   });
-  rms_norm_dweight_sum_kernel<<<sum_blocks, kThreads, 0, stream>>>(
-      args.partials, args.dweight, static_cast<int>(partial_rows), args.width);
   RT_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -1,5 +1,5 @@
 // SwiGLU: one thread per kPack neighbouring columns, blocks over (row, column block).
-// Memory-bound.
+// Memory-bound (ringtrain bench membound).
 #include "kernels/tile/numeric.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/swiglu.h"
@@ -7,7 +7,7 @@
 namespace ringtrain::kernels {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;  // narrow blocks leave few threads idle at the end of a row
 
 __device__ float sigmoid(float x) {
   return 1.0f / (1.0f + expf(-x));
@@ -71,11 +71,9 @@ void launch_swiglu(const SwigluArgs& args, cudaStream_t stream) {
   if (args.rows == 0 || args.width == 0) return;
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    if (packs_of_four(args.width, sizeof(T), args.gate_up, args.out)) {
-      swiglu_kernel<T, 4><<<grid_for(args.rows, args.width, 4), kThreads, 0, stream>>>(args);
-    } else {
-      swiglu_kernel<T, 1><<<grid_for(args.rows, args.width, 1), kThreads, 0, stream>>>(args);
-    }
+    with_widest_pack<T>(args.width, {args.gate_up, args.out}, [&](auto pack) {
+      swiglu_kernel<T, pack><<<grid_for(args.rows, args.width, pack), kThreads, 0, stream>>>(args);
+    });
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }
@@ -84,13 +82,10 @@ void launch_swiglu_backward(const SwigluBackwardArgs& args, cudaStream_t stream)
   if (args.rows == 0 || args.width == 0) return;
   with_compute_type(args.compute, [&](auto type) {
     using T = decltype(type);
-    if (packs_of_four(args.width, sizeof(T), args.gate_up, args.dout, args.dgate_up)) {
-      swiglu_backward_kernel<T, 4>
-          <<<grid_for(args.rows, args.width, 4), kThreads, 0, stream>>>(args);
-    } else {
-      swiglu_backward_kernel<T, 1>
-          <<<grid_for(args.rows, args.width, 1), kThreads, 0, stream>>>(args);
-    }
+    with_widest_pack<T>(args.width, {args.gate_up, args.dout, args.dgate_up}, [&](auto pack) {
+      swiglu_backward_kernel<T, pack>
+          <<<grid_for(args.rows, args.width, pack), kThreads, 0, stream>>>(args);
+    });
   });
   RT_CUDA_CHECK(cudaGetLastError());
 }

@@ -282,6 +282,10 @@ void check_args(const ClipScaleArgs& args) {
 void check_args(const AdamWArgs& args) {
   const Checker check("adamw");
   check_optimizer(check, args);
+  if (args.weights) {
+    check.tensor("weights", args.weights, args.param.shape(),
+                 {args.param.dtype(), DType::kBFloat16});
+  }
   check.require(args.step >= 1, fmt::format("steps count from 1, got {}", args.step));
 }
 

@@ -123,7 +123,7 @@ double Optimizer::decay_of_step(double rate) const {
 }
 
 void Optimizer::update(const ShardFamily& masters, const ShardFamily& gradients, double denominator,
-                       Stream& stream, const Updated& updated) {
+                       Stream& stream, const std::vector<Tensor>& weights) {
   const double rate = learning_rate();
   sum_of_squares(gradients, gradient_sums_, stream);
   context_.ops.clip_scale({.sums = gradient_sums_,
@@ -137,18 +137,16 @@ void Optimizer::update(const ShardFamily& masters, const ShardFamily& gradients,
              {.family = &m_, .is_written = true},
              {.family = &v_, .is_written = true}},
             stream, [&](std::size_t unit, std::span<const Tensor> shards) {
-              if (ranges_[unit]) {  // else padding only
-                const Arena::Scope scope(context_.arena);
-                update_unit(unit, shards[0], in_fp32(shards[1], stream), shards[2], shards[3], rate,
-                            stream);
-              }
-              if (updated) updated(unit, shards[0]);
+              if (!ranges_[unit]) return;  // padding only
+              const Arena::Scope scope(context_.arena);
+              update_unit(unit, shards[0], in_fp32(shards[1], stream), shards[2], shards[3],
+                          weights.empty() ? Tensor{} : weights[unit], rate, stream);
             });
   ++num_updates_;
 }
 
 void Optimizer::update_unit(std::size_t unit, Tensor master, Tensor gradient, Tensor m, Tensor v,
-                            double rate, Stream& stream) {
+                            Tensor weights, double rate, Stream& stream) {
   if (rule_.adafactor) {
     context_.ops.adafactor({.param = master,
                             .grad = gradient,
@@ -164,12 +162,14 @@ void Optimizer::update_unit(std::size_t unit, Tensor master, Tensor gradient, Te
                             .weight_decay = decay_of_step(rate),
                             .step = num_updates_},
                            stream);
+    if (weights) context_.ops.cast(master, weights, stream);
   } else {
     context_.ops.adamw({.param = master,
                         .grad = gradient,
                         .factor = clip_,
                         .m = m,
                         .v = v,
+                        .weights = weights,
                         .learning_rate = rate,
                         .b1 = rule_.b1,
                         .b2 = rule_.b2,

@@ -81,6 +81,10 @@ Label ShardedParameters::wait_label(const char* what, std::size_t unit) const {
           .group = context_.mesh.param->name().c_str()};
 }
 
+bool ShardedParameters::is_separate(std::size_t unit) const {
+  return compute_shards_[unit].raw() != masters_.shards[unit].raw();
+}
+
 void ShardedParameters::initialise(std::uint64_t seed, double stddev) {
   const auto draw = [&](std::size_t u, std::span<const Tensor> shards) {
     const Tensor shard = shards[0];
@@ -107,8 +111,15 @@ void ShardedParameters::refresh_compute_weights() {
 }
 
 void ShardedParameters::refresh_unit(std::size_t unit, Tensor master) {
-  if (compute_shards_[unit].raw() == masters_.shards[unit].raw()) return;
-  context_.ops.cast(master, compute_shards_[unit], context_.compute);
+  if (is_separate(unit)) context_.ops.cast(master, compute_shards_[unit], context_.compute);
+}
+
+std::vector<Tensor> ShardedParameters::separate_weights() const {
+  std::vector<Tensor> weights;
+  for (std::size_t unit = 0; unit < compute_shards_.size(); ++unit) {
+    weights.push_back(is_separate(unit) ? compute_shards_[unit] : Tensor{});
+  }
+  return weights;
 }
 
 void ShardedParameters::publish_compute_weights() {

@@ -50,9 +50,8 @@ void Engine::evaluate(const LocalBatch& batch, Tensor logits) {
 void Engine::update(double denominator) {
   const Region region(context_.observer, context_.compute, {"update"});
   parameters_.finish_gradients();
-  optimizer_->update(
-      parameters_.masters(), parameters_.gradients(), denominator, context_.compute,
-      [&](std::size_t unit, Tensor master) { parameters_.refresh_unit(unit, master); });
+  optimizer_->update(parameters_.masters(), parameters_.gradients(), denominator, context_.compute,
+                     parameters_.separate_weights());
   parameters_.zero_gradients();
   parameters_.publish_compute_weights();
 }

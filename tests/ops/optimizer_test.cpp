@@ -94,6 +94,7 @@ TEST_P(OptimizerTest, AdamWFollowsItsFormula) {
   const Tensor param = device().upload(expected.param, DType::kFloat32);
   const Tensor m = device().upload(expected.m, moment);
   const Tensor v = device().upload(expected.v, DType::kFloat32);
+  const Tensor weights = device().poisoned(param.shape(), dtype());
   for (std::int64_t t = 1; t <= 3; ++t) {
     const HostTensor grad =
         random_normal({s.count}, 10 + static_cast<std::uint64_t>(t), DType::kFloat32);
@@ -103,6 +104,7 @@ TEST_P(OptimizerTest, AdamWFollowsItsFormula) {
          .factor = device().upload(HostTensor({2}, {123, kFactor}), DType::kFloat32),
          .m = m,
          .v = v,
+         .weights = t == 2 ? Tensor{} : weights,
          .learning_rate = kRate,
          .b1 = kB1,
          .b2 = kB2,
@@ -128,6 +130,8 @@ TEST_P(OptimizerTest, AdamWFollowsItsFormula) {
                        {.relative = is_bf16() ? 1e-5 : 2e-7, .absolute = 1e-8}));
   EXPECT_TRUE(close_l2(device().download(m), expected.m, {.relative = is_bf16() ? 1e-3 : 5e-7}));
   EXPECT_TRUE(close_l2(device().download(v), expected.v, {.relative = 5e-7}));
+  EXPECT_TRUE(
+      all_close(device().download(weights), rounded(device().download(param), dtype()), {}));
 }
 
 TEST_P(OptimizerTest, AdafactorFollowsItsFormulaAndLeavesPaddingAlone) {

@@ -7,14 +7,20 @@
 namespace ringtrain::kernels {
 
 struct SumOfSquaresArgs {
-  const float* x;
+  const float* x;              // [elements]
   const std::int64_t* ranges;  // [num_ranges, 4]: begin, end, tensor index, counted
   double* sums;                // [num_tensors], added to
-  double* partials;            // [num_ranges, slices] scratch
-  std::int64_t num_ranges;
+  double* partials;            // [sum_of_squares_partials] scratch
+  std::int64_t elements;
+  std::int64_t num_ranges;  // which do not overlap
   std::int64_t num_tensors;
-  int slices;  // blocks that share a range
 };
+/// Elements whose squares one block sums.
+inline constexpr std::int64_t kSumOfSquaresPiece = 1 << 15;
+/// At most so many pieces have `num_ranges` ranges of `elements`.
+constexpr std::int64_t sum_of_squares_partials(std::int64_t elements, std::int64_t num_ranges) {
+  return elements / kSumOfSquaresPiece + num_ranges;
+}
 void launch_sum_of_squares(const SumOfSquaresArgs& args, cudaStream_t stream);
 
 struct ClipScaleArgs {

@@ -14,8 +14,10 @@ struct AdamWArgs {
   const float* factor;  // [2], element 1 multiplies the gradient
   void* m;              // [elements] m_dtype
   float* v;             // [elements]
+  void* weights;        // [elements] weights_dtype: the new param, rounded; or null
   std::int64_t elements;
-  DType m_dtype;  // fp32 or bf16
+  DType m_dtype;        // fp32 or bf16
+  DType weights_dtype;  // fp32 or bf16
   double learning_rate, b1, b2, eps, weight_decay;
   std::int64_t step;  // 1 for the first update
 };

@@ -221,6 +221,8 @@ struct AdamWArgs {
   Tensor factor;  ///< ClipScaleArgs::out: element 1 multiplies the gradient
   Tensor m;       ///< [n] fp32 or bf16, in place
   Tensor v;       ///< [n] fp32, in place
+  /// [n] compute, written: the new param, rounded. May be absent.
+  Tensor weights = {};
   double learning_rate, b1, b2, eps, weight_decay;
   std::int64_t step;  ///< t, 1 for the first update
 };

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -33,12 +32,11 @@ class Optimizer {
 
   /// One update. `gradients` are sums (already reduced over all ranks that share the shard);
   /// divided by `denominator`, tokens or micro-steps, they are the gradient of the loss. Enqueues
-  /// on `stream` and returns: the host is not synchronised. Gradients are fp32 or bf16. `updated`
-  /// is given each unit's new master in device memory, for more work on `stream`.
-  /// Collective over mesh.param and mesh.tp.
-  using Updated = std::function<void(std::size_t unit, Tensor master)>;
+  /// on `stream` and returns: the host is not synchronised. Gradients are fp32 or bf16. `weights`
+  /// holds a tensor per unit, or is empty: the new master is also rounded into those that are
+  /// present. Collective over mesh.param and mesh.tp.
   void update(const ShardFamily& masters, const ShardFamily& gradients, double denominator,
-              Stream& stream, const Updated& updated = {});
+              Stream& stream, const std::vector<Tensor>& weights = {});
 
   /// [2] fp32 on the device, of the last update (zero before the first): the gradient norm before
   /// clipping, and the factor that the summed gradients were multiplied with.
@@ -70,7 +68,7 @@ class Optimizer {
   void upload_ranges();
   /// One unit's part of an update. `gradient` is fp32.
   void update_unit(std::size_t unit, Tensor master, Tensor gradient, Tensor m, Tensor v,
-                   double rate, Stream& stream);
+                   Tensor weights, double rate, Stream& stream);
   /// `shard` in fp32, in the innermost scope of the arena where it is not.
   Tensor in_fp32(Tensor shard, Stream& stream);
   /// sums = squared norm of every tensor of the model, over all ranks.

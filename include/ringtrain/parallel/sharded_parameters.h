@@ -37,8 +37,9 @@ class ShardedParameters {
   void initialise(std::uint64_t seed, double stddev);
   /// Casts the masters to the compute type; after every change of the masters.
   void refresh_compute_weights();
-  /// The same in parts: casts one unit's master, which is in device memory, ...
-  void refresh_unit(std::size_t unit, Tensor master);
+  /// The same in parts: the shards of every unit in the compute type, for whoever changes the
+  /// masters to round them into (absent where the masters compute), ...
+  std::vector<Tensor> separate_weights() const;
   /// ... and, after all units, lets the next gathers see them.
   void publish_compute_weights();
 
@@ -72,6 +73,9 @@ class ShardedParameters {
     std::unique_ptr<Event> unused;  // compute has finished with it
   };
 
+  /// Casts one unit's master, which is in device memory.
+  void refresh_unit(std::size_t unit, Tensor master);
+  bool is_separate(std::size_t unit) const;
   bool is_sharded() const { return table_.num_shards() > 1; }
   bool buffers_gradients() const {
     return is_sharded() || options_.gradient_dtype != DType::kFloat32;

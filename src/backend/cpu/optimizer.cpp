@@ -137,6 +137,7 @@ void adamw(const AdamWArgs& args) {
   } else {
     adamw_with_moment<T, T>(args);
   }
+  if (args.weights) cast(args.param, args.weights);
 }
 
 template <typename T>

@@ -263,21 +263,21 @@ class CudaBackend final : public Backend {
 
   void sum_of_squares(const SumOfSquaresArgs& args, Stream& stream) override {
     check_args(args);
+    const std::int64_t elements = args.x.num_elements();
     const std::int64_t ranges = args.ranges.size(0);
-    const auto doubles = static_cast<std::int64_t>(kWorkspaceBytes / sizeof(double));
-    if (ranges > doubles) {
-      throw InvalidArgument(fmt::format("sum_of_squares: {} ranges are too many", ranges));
+    const std::int64_t partials = kernels::sum_of_squares_partials(elements, ranges);
+    if (partials > static_cast<std::int64_t>(kWorkspaceBytes / sizeof(double))) {
+      throw InvalidArgument(
+          fmt::format("sum_of_squares: {} elements in {} ranges are too many", elements, ranges));
     }
-    constexpr std::int64_t kMaxSlices = 128;
-    kernels::launch_sum_of_squares(
-        {.x = args.x.data<float>(),
-         .ranges = args.ranges.data<std::int64_t>(),
-         .sums = args.sums.data<double>(),
-         .partials = static_cast<double*>(workspace()),
-         .num_ranges = ranges,
-         .num_tensors = args.sums.num_elements(),
-         .slices = narrow(std::min(kMaxSlices, doubles / std::max<std::int64_t>(ranges, 1)))},
-        native(stream));
+    kernels::launch_sum_of_squares({.x = args.x.data<float>(),
+                                    .ranges = args.ranges.data<std::int64_t>(),
+                                    .sums = args.sums.data<double>(),
+                                    .partials = static_cast<double*>(workspace()),
+                                    .elements = elements,
+                                    .num_ranges = ranges,
+                                    .num_tensors = args.sums.num_elements()},
+                                   native(stream));
   }
 
   void clip_scale(const ClipScaleArgs& args, Stream& stream) override {
@@ -294,8 +294,10 @@ class CudaBackend final : public Backend {
                            .factor = args.factor.data<float>(),
                            .m = args.m.raw(),
                            .v = args.v.data<float>(),
+                           .weights = args.weights ? args.weights.raw() : nullptr,
                            .elements = args.param.num_elements(),
                            .m_dtype = args.m.dtype(),
+                           .weights_dtype = args.weights ? args.weights.dtype() : DType::kFloat32,
                            .learning_rate = args.learning_rate,
                            .b1 = args.b1,
                            .b2 = args.b2,
