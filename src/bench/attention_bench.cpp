@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
-#include <memory>
 #include <numeric>
 #include <utility>
 
+#include "ringtrain/bench/timing.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -31,39 +30,15 @@ void check(const AttentionBenchCase& what) {
   }
 }
 
-double median_ms(Device& device, Stream& stream, int warmups, int runs,
-                 const std::function<void()>& call) {
-  for (int i = 0; i < warmups; ++i) call();
-  std::vector<std::unique_ptr<Event>> begins, ends;
-  for (int i = 0; i < runs; ++i) {
-    begins.push_back(device.make_timed_event());
-    ends.push_back(device.make_timed_event());
-  }
-  for (std::size_t i = 0; i < ends.size(); ++i) {
-    stream.record(*begins[i]);
-    call();
-    stream.record(*ends[i]);
-  }
-  stream.synchronise();
-  std::vector<double> seconds;
-  for (std::size_t i = 0; i < ends.size(); ++i)
-    seconds.push_back(ends[i]->seconds_since(*begins[i]));
-  const auto middle = seconds.begin() + runs / 2;
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle * 1e3;
-}
-
-/// The tensors of one case, in memory of their own.
+/// One case and its tensors.
 class AttentionBench {
  public:
   AttentionBench(Device& device, Backend& ops, DType compute, const AttentionBenchCase& what)
-      : device_(device),
-        ops_(ops),
-        compute_(compute),
-        what_(what),
-        stream_(device.make_stream(StreamPriority::kNormal)) {
-    const auto words = static_cast<std::int64_t>(ops.workspace_bytes() / 4);
-    ops.bind_workspace(allocate({words}, DType::kInt32));
+      : ops_(ops), what_(what), tensors_(device, ops) {
+    const auto allocate = [&](Shape shape, DType dtype) { return tensors_.allocate(shape, dtype); };
+    const auto random = [&](Shape shape, std::uint64_t key) {
+      return tensors_.random(shape, compute, key);
+    };
     const Shape queries{what.batch, what.seq_length, what.heads, what.head_dim};
     const Shape keys{what.batch, what.seq_length, what.kv_heads, what.head_dim};
     const Shape rows{what.batch, what.heads, what.seq_length};
@@ -72,7 +47,9 @@ class AttentionBench {
     value_ = random(keys, 3);
     out_ = allocate(queries, compute);
     lse_ = allocate(rows, DType::kFloat32);
-    positions_ = ascending(what.seq_length);
+    std::vector<std::int32_t> positions(static_cast<std::size_t>(what.seq_length));
+    std::iota(positions.begin(), positions.end(), 0);
+    positions_ = tensors_.upload(positions, {what.seq_length}, DType::kInt32);
     if (what.pass == AttentionPass::kForward) return;
     dout_ = random(queries, 4);
     delta_ = allocate(rows, DType::kFloat32);
@@ -83,8 +60,8 @@ class AttentionBench {
     dkey_ = allocate(keys, key_type);
     dvalue_ = allocate(keys, key_type);
     forward();
-    ops_.attention_delta({out_, dout_, delta_}, *stream_);
-    ops_.fill(dquery_, 0, *stream_);
+    ops_.attention_delta({out_, dout_, delta_}, stream());
+    ops_.fill(dquery_, 0, stream());
     if (!is_whole) return;
     rounded_query_ = allocate(queries, compute);
     if (has_own_keys) return;
@@ -92,7 +69,7 @@ class AttentionBench {
     rounded_value_ = allocate(keys, compute);
   }
 
-  Stream& stream() { return *stream_; }
+  Stream& stream() { return tensors_.stream(); }
 
   void run() {
     switch (what_.pass) {
@@ -101,42 +78,17 @@ class AttentionBench {
       case AttentionPass::kBackwardStep:
         return backward_step();
       case AttentionPass::kBackward:
-        ops_.attention_delta({out_, dout_, delta_}, *stream_);
-        ops_.fill(dquery_, 0, *stream_);
+        ops_.attention_delta({out_, dout_, delta_}, stream());
+        ops_.fill(dquery_, 0, stream());
         backward_step();
-        ops_.cast(dquery_, rounded_query_, *stream_);
+        ops_.cast(dquery_, rounded_query_, stream());
         if (!rounded_key_) return;
-        ops_.cast(dkey_, rounded_key_, *stream_);
-        ops_.cast(dvalue_, rounded_value_, *stream_);
+        ops_.cast(dkey_, rounded_key_, stream());
+        ops_.cast(dvalue_, rounded_value_, stream());
     }
   }
 
  private:
-  Tensor allocate(Shape shape, DType dtype) {
-    const auto bytes = static_cast<std::size_t>(shape.num_elements()) * size_of(dtype);
-    memory_.push_back(std::make_unique<DeviceMemory>(device_, bytes));
-    return {memory_.back()->data(), dtype, shape};
-  }
-
-  Tensor random(Shape shape, std::uint64_t key) {
-    const Tensor drawn = allocate({shape.num_elements()}, DType::kFloat32);
-    const Tensor rounded = allocate(shape, compute_);
-    ops_.random_normal({drawn, key, 0, 1.0}, *stream_);
-    ops_.cast(drawn, rounded.reshape({shape.num_elements()}), *stream_);
-    stream_->synchronise();
-    memory_.erase(memory_.end() - 2);  // what was drawn
-    return rounded;
-  }
-
-  Tensor ascending(std::int64_t count) {
-    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
-    std::iota(values.begin(), values.end(), 0);
-    const Tensor tensor = allocate({count}, DType::kInt32);
-    device_.copy_to_device(tensor.raw(), values.data(), tensor.bytes(), *stream_);
-    stream_->synchronise();
-    return tensor;
-  }
-
   AttentionMask mask() const {
     AttentionMask mask{.query_positions = positions_,
                        .key_positions = positions_,
@@ -150,21 +102,18 @@ class AttentionBench {
 
   void forward() {
     ops_.attention_forward({query_, key_, value_, {}, lse_, out_, mask(), softmax_scale()},
-                           *stream_);
+                           stream());
   }
   void backward_step() {
     AttentionBackwardArgs args{query_,  key_,  value_,  dout_,  lse_,           delta_,
                                dquery_, dkey_, dvalue_, mask(), softmax_scale()};
     args.overwrite_key_value = true;
-    ops_.attention_backward(args, *stream_);
+    ops_.attention_backward(args, stream());
   }
 
-  Device& device_;
   Backend& ops_;
-  DType compute_;
   AttentionBenchCase what_;
-  std::unique_ptr<Stream> stream_;
-  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+  BenchTensors tensors_;
   Tensor query_, key_, value_, out_, lse_, positions_;
   Tensor dout_, delta_, dquery_, dkey_, dvalue_;
   Tensor rounded_query_, rounded_key_, rounded_value_;

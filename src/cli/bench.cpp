@@ -20,6 +20,7 @@ struct Part {
 
 constexpr std::array kParts{
     Part{"attention", "attention, forward and backward", bench_attention},
+    Part{"membound", "the operations that memory bounds, beside a copy", bench_membound},
 };
 
 }  // namespace

@@ -41,5 +41,6 @@ struct BenchDevice {
 
 /// One table each: `ringtrain bench attention`, ... without these two words.
 void bench_attention(const std::vector<std::string>& arguments);
+void bench_membound(const std::vector<std::string>& arguments);
 
 }  // namespace ringtrain

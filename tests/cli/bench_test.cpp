@@ -8,16 +8,21 @@
 #include <vector>
 
 #include "ringtrain/bench/attention_bench.h"
+#include "ringtrain/bench/membound_bench.h"
 #include "support/program.h"
 #include "support/temporary_directory.h"
 
 namespace ringtrain {
 namespace {
 
-ProgramResult bench(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), {"bench", "attention", "--device=cpu"});
+ProgramResult bench_part(const std::string& part, std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), {"bench", part, "--device=cpu"});
   arguments.insert(arguments.end(), {"--warmups=1", "--runs=3"});
   return run_program(arguments);
+}
+
+ProgramResult bench(const std::vector<std::string>& arguments) {
+  return bench_part("attention", arguments);
 }
 
 std::vector<nlohmann::json> rows_of(const std::string& output) {
@@ -69,6 +74,41 @@ TEST(Bench, RefusesWhatItCannotTime) {
   refuses({"--seq_length=64", "--shapes=-"}, "--shapes says all of a case");
   refuses({}, "the standard table is for a GPU");
   EXPECT_EQ(run_program({"bench", "everything"}).exit_code, 2);
+}
+
+const std::vector<std::string> kSmallSizes{"--tokens=32",     "--hidden=64",      "--ffn=96",
+                                           "--heads=4",       "--kv_heads=2",     "--head_dim=16",
+                                           "--vocabulary=50", "--parameters=1000"};
+
+TEST(BenchMembound, TimesEveryOperationBesideACopy) {
+  std::vector<std::string> arguments = kSmallSizes;
+  arguments.push_back("--json");
+  const ProgramResult result = bench_part("membound", arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  const std::vector<std::string_view> operations = membound_operations();
+  ASSERT_EQ(rows.size(), operations.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].at("operation"), operations[i]);
+    EXPECT_GT(rows[i].at("gb_per_s").get<double>(), 0);
+    EXPECT_GT(rows[i].at("share_of_copy").get<double>(), 0);
+  }
+  EXPECT_EQ(rows[0].at("share_of_copy"), 1);
+}
+
+TEST(BenchMembound, CountsEveryByteOnce) {
+  const auto bytes_of = [](const std::string& operation) {
+    std::vector<std::string> arguments = kSmallSizes;
+    arguments.insert(arguments.end(), {"--operation=" + operation, "--json"});
+    const ProgramResult result = bench_part("membound", arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    return rows_of(result.output).back().at("bytes").get<double>();
+  };
+  EXPECT_EQ(bytes_of("adamw"), 1000 * (3 * 8 + 4 + 2));  // masters, moments; gradient; bf16
+  EXPECT_EQ(bytes_of("swiglu"), 32 * 96 * 3 * 2);
+  EXPECT_EQ(bytes_of("rms_norm"), 32 * 64 * 2 * 2 + 64 * 2 + 32 * 4);
+  EXPECT_EQ(bytes_of("rope_split"), 32 * 8 * 16 * 2 * 2 + 32 * 4);
+  EXPECT_EQ(bench_part("membound", {"--operation=sideways"}).exit_code, 2);
 }
 
 TEST(Bench, CountsCausalAttentionHalf) {
