@@ -63,9 +63,8 @@ Work copy(const Bench& b) {
   const Tensor from = b.tensors.allocate(shape, DType::kInt32);
   const Tensor to = b.tensors.allocate(shape, DType::kInt32);
   b.ops.fill(from, 1, b.stream());
-  return {bytes_of(from, to), [=] {
-            b.device.copy_on_device(to.raw(), from.raw(), from.bytes(), b.stream());
-          }};
+  return {bytes_of(from, to),
+          [=] { b.device.copy_on_device(to.raw(), from.raw(), from.bytes(), b.stream()); }};
 }
 
 Work rms_norm(const Bench& b) {
@@ -214,11 +213,10 @@ Work cross_entropy_finish(const Bench& b) {
 }
 
 Work sum_of_squares(const Bench& b) {
-  const SumOfSquaresArgs args{
-      .x = b.floats({b.sizes.parameters}),
-      .ranges = b.tensors.upload<std::int64_t>({0, b.sizes.parameters, 0, 1}, {1, 4},
-                                               DType::kInt64),
-      .sums = b.tensors.allocate({1}, DType::kFloat64)};
+  const SumOfSquaresArgs args{.x = b.floats({b.sizes.parameters}),
+                              .ranges = b.tensors.upload<std::int64_t>(
+                                  {0, b.sizes.parameters, 0, 1}, {1, 4}, DType::kInt64),
+                              .sums = b.tensors.allocate({1}, DType::kFloat64)};
   b.ops.fill(args.sums, 0, b.stream());
   return {bytes_of(args.x), [=] { b.ops.sum_of_squares(args, b.stream()); }};
 }
@@ -295,13 +293,12 @@ MemboundResult time_membound(Device& device, Backend& ops, DType compute,
                              int runs) {
   const auto* const found = std::ranges::find(kOperations, operation, &Operation::name);
   if (found == kOperations.end()) {
-    throw InvalidArgument(fmt::format("'{}' is none of {}", operation,
-                                      fmt::join(membound_operations(), ", ")));
+    throw InvalidArgument(
+        fmt::format("'{}' is none of {}", operation, fmt::join(membound_operations(), ", ")));
   }
   BenchTensors tensors(device, ops);
   const Work work = found->prepare({device, ops, compute, sizes, tensors});
-  return {found->name, work.bytes,
-          median_ms(device, tensors.stream(), warmups, runs, work.call)};
+  return {found->name, work.bytes, median_ms(device, tensors.stream(), warmups, runs, work.call)};
 }
 
 }  // namespace ringtrain

@@ -15,12 +15,21 @@ namespace {
 struct Part {
   std::string_view name;
   std::string_view summary;
-  void (*run)(const std::vector<std::string>& arguments);
+  int (*run)(const Invocation& invocation);  // of the part: without its name
 };
 
+/// A part that runs alone on one device, without MPI.
+template <void (*bench)(const std::vector<std::string>& arguments)>
+int run_alone(const Invocation& invocation) {
+  bench(invocation.arguments);
+  return 0;
+}
+
 constexpr std::array kParts{
-    Part{"attention", "attention, forward and backward", bench_attention},
-    Part{"membound", "the operations that memory bounds, beside a copy", bench_membound},
+    Part{"attention", "attention, forward and backward", run_alone<bench_attention>},
+    Part{"membound", "the operations that memory bounds, beside a copy", run_alone<bench_membound>},
+    Part{"step", "training steps on random tokens, by phase", bench_step},
+    Part{"layer", "the layers of such steps, by part", bench_layer},
 };
 
 }  // namespace
@@ -28,7 +37,7 @@ constexpr std::array kParts{
 int bench_command(const Invocation& invocation) {
   const std::vector<std::string>& arguments = invocation.arguments;
   if (!arguments.empty() && (arguments.front() == "--help" || arguments.front() == "-h")) {
-    fmt::print("ringtrain bench PART times a part of a step, alone on one device:\n");
+    fmt::print("ringtrain bench PART times a part of a step:\n");
     for (const Part& part : kParts) fmt::print("  {:<12} {}\n", part.name, part.summary);
     fmt::print("`ringtrain bench PART --help` lists its options.\n");
     return 0;
@@ -40,8 +49,7 @@ int bench_command(const Invocation& invocation) {
     for (const Part& known : kParts) names += fmt::format(" {}", known.name);
     throw InvalidArgument("`ringtrain bench` times one of:" + names);
   }
-  part->run({arguments.begin() + 1, arguments.end()});
-  return 0;
+  return part->run({invocation.argc, invocation.argv, {arguments.begin() + 1, arguments.end()}});
 }
 
 }  // namespace ringtrain

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "ringtrain/cli/argument_parser.h"
+#include "ringtrain/cli/commands.h"
 #include "ringtrain/core/device.h"
 #include "ringtrain/core/dtype.h"
 #include "ringtrain/ops/backend.h"
@@ -42,5 +43,8 @@ struct BenchDevice {
 /// One table each: `ringtrain bench attention`, ... without these two words.
 void bench_attention(const std::vector<std::string>& arguments);
 void bench_membound(const std::vector<std::string>& arguments);
+/// These run training steps, with all of train's options, on as many ranks as there are.
+int bench_step(const Invocation& invocation);
+int bench_layer(const Invocation& invocation);
 
 }  // namespace ringtrain

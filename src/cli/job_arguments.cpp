@@ -22,6 +22,9 @@ std::string_view description_of(Command command) {
       return "Plans the memory of `ringtrain train` with the same options, for any number of "
              "ranks; "
              "needs no GPU, no data and no tokenizer. Exit code 1: it does not fit.";
+    case Command::kBench:
+      return "Times training steps, or their layers, on random tokens, for the training run of "
+             "these options; needs no data and no tokenizer.";
     case Command::kSelftest:
       return "Checks and measures the groups of the mesh, for the training run of these options.";
   }
@@ -67,7 +70,7 @@ using NamedDataset = std::pair<std::string, const DatasetConfig*>;
 std::vector<NamedDataset> datasets_of(Command command, const TrainConfig& config) {
   std::vector<NamedDataset> datasets;
   const bool trains = command == Command::kTrain || command == Command::kPlan;
-  if (trains || command == Command::kSelftest) {
+  if (trains || command == Command::kSelftest || command == Command::kBench) {
     datasets.emplace_back("train_dataset", &config.train_dataset);
   }
   if (command == Command::kEval || (trains && config.eval_steps > 0)) {
@@ -90,6 +93,8 @@ std::string_view name_of(Command command) {
       return "plan";
     case Command::kSelftest:
       return "selftest";
+    case Command::kBench:
+      return "bench";
   }
   throw InvalidArgument("no such command");
 }
@@ -121,7 +126,7 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
   validate_config(command, config);
   if (command == Command::kSelftest) return job;
   for (const auto& [name, dataset] : datasets_of(command, config)) {
-    if (command == Command::kPlan) {
+    if (command == Command::kPlan || command == Command::kBench) {
       validate_dataset_shape(name, *dataset, config.llama);
     } else {
       validate_dataset(name, *dataset, config.llama);

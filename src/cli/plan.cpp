@@ -150,7 +150,7 @@ int plan_command(const Invocation& invocation) {
   const TrainConfig chosen = with_chosen_remat(config, machine);
   const Answer answer{chosen, machine, plan_run(chosen, machine),
                       config.plan.max_context ? longest_context(config, machine) : 0};
-  if (config.plan.json) {
+  if (config.json) {
     fmt::print("{}\n", json_of(answer).dump(2));
   } else {
     print_plan(answer);

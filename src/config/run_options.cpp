@@ -103,7 +103,17 @@ void add_plan_options(std::vector<Option>& table) {
       "device_memory", "of one device, such as 80GiB or 80GB (--device=cpu: unused)");
   plan.add<&PlanConfig::host_memory>("host_memory", "of one host, within its limit");
   plan.add<&PlanConfig::max_context>("max_context", "find the longest seq_length that fits");
-  plan.add<&PlanConfig::json>("json", "print the plan as one JSON object, in bytes");
+}
+
+void add_bench_options(std::vector<Option>& table) {
+  OptionSection<&TrainConfig::bench> bench(table, "", "Measurement",
+                                           static_cast<unsigned>(Command::kBench));
+  bench.add<&BenchConfig::warmups>("warmups", "steps before the timed ones");
+  bench.add<&BenchConfig::runs>("runs", "timed steps; the median counts");
+  OptionSection<> both(
+      table, "", "Measurement",
+      static_cast<unsigned>(Command::kPlan) | static_cast<unsigned>(Command::kBench));
+  both.add<&TrainConfig::json>("json", "print one JSON object instead of tables; sizes in bytes");
 }
 
 }  // namespace
@@ -111,6 +121,7 @@ void add_plan_options(std::vector<Option>& table) {
 void add_run_options(std::vector<Option>& table) {
   add_verify_options(table);
   add_plan_options(table);
+  add_bench_options(table);
   add_loop_options(table);
   add_mesh_options(table);
   add_checkpoint_options(table);

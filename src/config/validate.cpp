@@ -202,6 +202,10 @@ void validate_config(Command command, const TrainConfig& config) {
   validate_loop(config);
   validate_optimizer(config.optimizer);
   if (command == Command::kPlan) validate_plan(config.plan);
+  if (command == Command::kBench) {
+    check_at_least<std::int64_t>("warmups", config.bench.warmups, 0);
+    check_at_least<std::int64_t>("runs", config.bench.runs, 1);
+  }
 }
 
 void validate_dataset_shape(const std::string& name, const DatasetConfig& dataset,

@@ -1,7 +1,9 @@
 // ringtrain bench on the CPU: what it prints; times themselves are not judged.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include "ringtrain/bench/attention_bench.h"
 #include "ringtrain/bench/membound_bench.h"
+#include "ringtrain/bench/step_bench.h"
 #include "support/program.h"
 #include "support/temporary_directory.h"
 
@@ -109,6 +112,70 @@ TEST(BenchMembound, CountsEveryByteOnce) {
   EXPECT_EQ(bytes_of("rms_norm"), 32 * 64 * 2 * 2 + 64 * 2 + 32 * 4);
   EXPECT_EQ(bytes_of("rope_split"), 32 * 8 * 16 * 2 * 2 + 32 * 4);
   EXPECT_EQ(bench_part("membound", {"--operation=sideways"}).exit_code, 2);
+}
+
+std::vector<std::string> small_step(const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{"--load_llama_config=debug",
+                                     "--train_dataset.json_dataset.seq_length=64",
+                                     "--train_dataset.json_dataset.batch_size=2"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+TEST(BenchStep, RunsTrainingSteps) {
+  const ProgramResult result = bench_part("step", small_step({"--json"}));
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const nlohmann::json row = rows_of(result.output).at(0);
+  const double step_ms = row.at("step_ms");
+  EXPECT_GT(step_ms, 0);
+  EXPECT_NEAR(row.at("tokens_per_s").get<double>(), 2 * 64 / step_ms * 1e3, 1e-3);
+  EXPECT_GT(row.at("arena_bytes").get<std::size_t>(), 0u);
+  EXPECT_NEAR(row.at("loss").get<double>(), std::log(32000), 0.2);  // nothing to be learnt
+  std::map<std::string, int> counts;
+  for (const nlohmann::json& phase : row.at("phases"))
+    counts[phase.at("phase")] = phase.at("count");
+  EXPECT_EQ(counts["forward layer"], 2);
+  EXPECT_EQ(counts["backward layer"], 2);
+  EXPECT_EQ(counts["attention backward"], 2);
+  EXPECT_EQ(counts["update"], 1);
+}
+
+TEST(BenchStep, ShowsWhatALayerRepeats) {
+  const auto attention_of = [](const std::string& policy) {
+    const ProgramResult result =
+        bench_part("layer", small_step({"--json", "--llama.remat_block=" + policy}));
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    int count = 0;
+    for (const nlohmann::json& phase : rows_of(result.output).at(0)) {
+      if (phase.at("phase") == "attention forward") count += phase.at("count").get<int>();
+    }
+    return count;
+  };
+  EXPECT_EQ(attention_of("save_attention"), 2);
+  EXPECT_EQ(attention_of("nothing_saveable"), 4);
+}
+
+TEST(BenchStep, RefusesWhatItCannotTime) {
+  EXPECT_EQ(bench_part("step", small_step({"--llama.num_attention_heads=3"})).exit_code, 2);
+  EXPECT_EQ(run_program({"bench", "step", "--device=cpu", "--runs=0"}).exit_code, 2);
+}
+
+TEST(StepPhases, GathersNumberedRegionsByNesting) {
+  const std::vector<StepPhase> phases = step_phases({{"forward layer 0", 0, 0.0, 0.003, "", 0},
+                                                     {"attention", 0, 0.001, 0.002, "", 0},
+                                                     {"gather layer 1", 2, 0.0, 0.009, "", 0},
+                                                     {"forward layer 1", 0, 0.003, 0.008, "", 0},
+                                                     {"attention", 0, 0.004, 0.006, "", 0},
+                                                     {"attention", 0, 0.008, 0.009, "", 0}});
+  ASSERT_EQ(phases.size(), 3u);
+  EXPECT_EQ(phases[0].name, "forward layer");
+  EXPECT_EQ(phases[0].count, 2);
+  EXPECT_NEAR(phases[0].ms, 8, 1e-9);
+  EXPECT_EQ(phases[1].depth, 1);
+  EXPECT_EQ(phases[1].count, 2);
+  EXPECT_NEAR(phases[1].ms, 3, 1e-9);
+  EXPECT_EQ(phases[2].depth, 0);
+  EXPECT_NEAR(phases[2].ms, 1, 1e-9);
 }
 
 TEST(Bench, CountsCausalAttentionHalf) {

@@ -53,7 +53,7 @@ Sample sample_of(const Option& option) {
 }
 
 Command command_of(const Option& option) {
-  for (const Command command : {Command::kTrain, Command::kVerify}) {
+  for (const Command command : {Command::kTrain, Command::kVerify, Command::kBench}) {
     if (option.taken_by(command)) return command;
   }
   return Command::kPlan;

@@ -9,8 +9,8 @@
 
 namespace ringtrain {
 
-/// Reads the arguments of train, eval, verify, plan or selftest and resolves and validates the
-/// configuration.
+/// Reads the arguments of train, eval, verify, plan, selftest or bench step and resolves and
+/// validates the configuration.
 /// --help and --print_config are answered here, with `answer` set to the text for stdout; then
 /// there is nothing to run.
 struct JobArguments {
@@ -27,7 +27,7 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
 /// Errors: InvalidArgument (parallel/mesh.h, config/validate.h).
 void validate_on_mesh(Command command, const TrainConfig& config, int world_size);
 
-/// "train", "eval", "verify", "plan", "selftest".
+/// "train", "eval", "verify", "plan", "selftest", "bench".
 std::string_view name_of(Command command);
 
 }  // namespace ringtrain

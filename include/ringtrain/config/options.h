@@ -13,7 +13,14 @@
 namespace ringtrain {
 
 /// The jobs that take their settings from the table.
-enum class Command : unsigned { kTrain = 1, kEval = 2, kVerify = 4, kPlan = 8, kSelftest = 16 };
+enum class Command : unsigned {
+  kTrain = 1,
+  kEval = 2,
+  kVerify = 4,
+  kPlan = 8,
+  kSelftest = 16,
+  kBench = 32
+};
 
 /// The field that an option sets; its type chooses the parser.
 using FieldRef = std::variant<bool*, std::int64_t*, double*, std::string*, RopeScaling*>;
@@ -28,11 +35,13 @@ struct Option {
   bool has_meaning = true;             ///< false: accepted for the original's sake, does nothing
   bool none_is_zero = false;           ///< a number whose 0 means "not set": takes None and null
 
-  /// plan takes what train takes, and options of its own.
+  /// plan and bench take what train takes, and options of their own.
   bool taken_by(Command command) const {
-    constexpr auto kBoth =
-        static_cast<unsigned>(Command::kTrain) | static_cast<unsigned>(Command::kPlan);
-    return (commands & (command == Command::kPlan ? kBoth : static_cast<unsigned>(command))) != 0;
+    auto takers = static_cast<unsigned>(command);
+    if (command == Command::kPlan || command == Command::kBench) {
+      takers |= static_cast<unsigned>(Command::kTrain);
+    }
+    return (commands & takers) != 0;
   }
 };
 

@@ -112,7 +112,12 @@ struct PlanConfig {
   std::string device_memory = "79.6GiB";  ///< of one device, as an H100 80GB has
   std::string host_memory = "128GiB";     ///< of one host
   bool max_context = false;
-  bool json = false;
+};
+
+/// `ringtrain bench step` and `bench layer`: how a step is timed.
+struct BenchConfig {
+  std::int64_t warmups = 3;
+  std::int64_t runs = 10;
 };
 
 /// Settings of the original that mean nothing outside JAX and W&B, or that are refused unless they
@@ -185,6 +190,8 @@ struct TrainConfig {
   LoggerConfig logger;
   VerifyConfig verify;
   PlanConfig plan;
+  BenchConfig bench;
+  bool json = false;  ///< of plan and bench: one JSON object instead of tables
   OriginalConfig original;
 };
 
