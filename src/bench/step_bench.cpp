@@ -38,8 +38,8 @@ GlobalBatch random_batch(const TrainConfig& config) {
   batch.seq_length = data.seq_length;
   const auto vocabulary = static_cast<std::uint64_t>(config.llama.vocab_size);
   for (std::int64_t i = 0; i < data.batch_size * data.seq_length; ++i) {
-    const auto words = philox4x32(static_cast<std::uint64_t>(config.seed),
-                                  static_cast<std::uint64_t>(i));
+    const auto words =
+        philox4x32(static_cast<std::uint64_t>(config.seed), static_cast<std::uint64_t>(i));
     batch.inputs.push_back(static_cast<std::int32_t>(words[0] % vocabulary));
     batch.targets.push_back(static_cast<std::int32_t>(words[1] % vocabulary));
   }
@@ -118,12 +118,13 @@ void StepBench::Impl::set_up() {
   engine_.emplace(runtime_->context(), config_, jobs);
   engine_->parameters().initialise(static_cast<std::uint64_t>(config_.seed),
                                    config_.llama.initializer_range);
-  description_ = fmt::format("{}; {}", runtime_->device().name(),
-                             runtime_->context().ops.description());
+  description_ =
+      fmt::format("{}; {}", runtime_->device().name(), runtime_->context().ops.description());
   const Mesh& mesh = runtime_->mesh();
-  batch_ = cut_batch(random_batch(config_), engine_->trainer().layouts().front(),
-                     mesh.batch_shard(), mesh.shape.num_batch_shards(), mesh.coordinates.sp,
-                     {parse_loss_reduction(config_.loss_reduction), config_.packing == "documents"});
+  batch_ =
+      cut_batch(random_batch(config_), engine_->trainer().layouts().front(), mesh.batch_shard(),
+                mesh.shape.num_batch_shards(), mesh.coordinates.sp,
+                {parse_loss_reduction(config_.loss_reduction), config_.packing == "documents"});
 }
 
 void StepBench::Impl::step() {

@@ -27,20 +27,19 @@ int time_steps(World& world, const TrainConfig& config, Report report) {
 void print_header(const StepBench& bench) {
   const TrainConfig& config = bench.config();
   const JsonDatasetConfig& data = config.train_dataset.json_dataset;
-  fmt::print("{}\n{} layers of {}, {} x {} tokens, {}, remat_block {}; median of {} steps after {}\n",
-             bench.description(), config.llama.num_hidden_layers, config.llama.hidden_size,
-             data.batch_size, data.seq_length, config.dtype,
-             config.llama.remat_block.empty() ? "everything_saveable" : config.llama.remat_block,
-             config.bench.runs, config.bench.warmups);
+  fmt::print(
+      "{}\n{} layers of {}, {} x {} tokens, {}, remat_block {}; median of {} steps after {}\n",
+      bench.description(), config.llama.num_hidden_layers, config.llama.hidden_size,
+      data.batch_size, data.seq_length, config.dtype,
+      config.llama.remat_block.empty() ? "everything_saveable" : config.llama.remat_block,
+      config.bench.runs, config.bench.warmups);
 }
 
 Json json_of(const std::vector<StepPhase>& phases) {
   Json rows = Json::array();
   for (const StepPhase& phase : phases) {
-    rows.push_back({{"phase", phase.name},
-                    {"depth", phase.depth},
-                    {"count", phase.count},
-                    {"ms", phase.ms}});
+    rows.push_back(
+        {{"phase", phase.name}, {"depth", phase.depth}, {"count", phase.count}, {"ms", phase.ms}});
   }
   return rows;
 }
@@ -63,7 +62,8 @@ void report_step(const StepBench& bench, const StepTimes& times) {
   }
   print_header(bench);
   fmt::print(
-      "{:.1f} ms a step, of which the host takes {:.1f}; {:.0f} tokens/s; {:.0f} model TFLOP/s, MFU "
+      "{:.1f} ms a step, of which the host takes {:.1f}; {:.0f} tokens/s; {:.0f} model TFLOP/s, "
+      "MFU "
       "{:.1f} %; arena {:.2f} GiB, device {:.2f} GiB in use; loss {:.4f}\n",
       times.step_ms, times.host_ms, times.tokens_per_s, times.model_tflops, 100 * times.mfu,
       static_cast<double>(times.arena_bytes) / kGibibyte,
@@ -90,7 +90,7 @@ std::vector<StepPhase> layer_phases(const std::vector<StepPhase>& phases) {
 void report_layer(const StepBench& bench, const StepTimes& times) {
   const std::vector<StepPhase> layers = layer_phases(times.phases);
   if (bench.config().json) {
-    fmt::print("{}\n", json_of(layers).dump());
+    fmt::print("{}\n", Json{{"phases", json_of(layers)}}.dump());
     return;
   }
   print_header(bench);

@@ -145,8 +145,9 @@ TEST(BenchStep, ShowsWhatALayerRepeats) {
     const ProgramResult result =
         bench_part("layer", small_step({"--json", "--llama.remat_block=" + policy}));
     EXPECT_EQ(result.exit_code, 0) << result.errors;
+    const nlohmann::json row = rows_of(result.output).at(0);
     int count = 0;
-    for (const nlohmann::json& phase : rows_of(result.output).at(0)) {
+    for (const nlohmann::json& phase : row.at("phases")) {
       if (phase.at("phase") == "attention forward") count += phase.at("count").get<int>();
     }
     return count;
