@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpSize;
-constexpr int kUnroll = 4;
+constexpr int kUnroll = 2;
 
 /// e^x by the hardware's 2^x, to about 2^-22 (1 + |x|).
 __device__ float exponential(float x) {

@@ -48,7 +48,7 @@ __device__ double sum_of_piece(const float* x, int count) {
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int i = begin + u * kThreads + t;
-      if (i < packs) values[u] = load_once(whole + i);
+      if (i < packs) values[u] = whole[i];
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {

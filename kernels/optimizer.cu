@@ -45,10 +45,10 @@ __global__ void __launch_bounds__(kThreads)
   F* params = reinterpret_cast<F*>(args.param) + i;
   auto* moments = static_cast<Pack<M, kPack>*>(args.m) + i;
   F* vs = reinterpret_cast<F*>(args.v) + i;
-  const F grads = load_once(reinterpret_cast<const F*>(args.grad) + i);
-  F param = load_once(params);
-  Pack<M, kPack> m = load_once(moments);
-  F v = load_once(vs);
+  const F grads = reinterpret_cast<const F*>(args.grad)[i];
+  F param = *params;
+  Pack<M, kPack> m = *moments;
+  F v = *vs;
   Pack<W, kPack> weight;
   const float factor = args.factor[1];
 #pragma unroll
@@ -60,9 +60,9 @@ __global__ void __launch_bounds__(kThreads)
     param.at[e] -= f.learning_rate * (update + f.weight_decay * param.at[e]);
     weight.at[e] = from_float<W>(param.at[e]);
   }
-  store_once(params, param);
-  store_once(moments, m);
-  store_once(vs, v);
+  *params = param;
+  *moments = m;
+  *vs = v;
   if (args.weights != nullptr) static_cast<Pack<W, kPack>*>(args.weights)[i] = weight;
 }
 

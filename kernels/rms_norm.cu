@@ -28,10 +28,12 @@ constexpr std::int64_t backward_blocks(int held) {
   return 132 * backward_blocks_per_sm(held);
 }
 
-/// What multiplies the weight: cast to the compute type, as LLaMA does.
-template <typename T>
-__device__ float normalised(T x, float rstd) {
-  return to_float(from_float<T>(to_float(x) * rstd));
+/// What multiplies the weight: x rstd, cast to the compute type, as LLaMA does.
+template <typename T, int kPack>
+__device__ Pack<float, kPack> normalised(Pack<float, kPack> x, float rstd) {
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) x.at[e] *= rstd;
+  return unpack(pack_as<T>(x));
 }
 
 /// Calls body(i, h) for each pack i of the thread that is held, in held[h].
@@ -67,22 +69,22 @@ __global__ void __launch_bounds__(kThreads)
     weights[h] = weight[i];
   });
   float squares = 0.0f;
-  const auto add_squares = [&](const P& pack) {
+  const auto add_squares = [&](P pack) {
+    const auto values = unpack(pack);
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) squares += to_float(pack.at[e]) * to_float(pack.at[e]);
+    for (int e = 0; e < kPack; ++e) squares += values.at[e] * values.at[e];
   };
   for_each_held<kHeld>(packs, [&](int, int h) { add_squares(xs[h]); });
   for_each_beyond<kHeld>(packs, [&](int i) { add_squares(x[i]); });
   squares = block_reduce<kThreads>(squares, scratch, Sum{});
   const float rstd = 1.0f / sqrtf(squares / static_cast<float>(args.width) + args.eps);
   if (threadIdx.x == 0) args.rstd[row] = rstd;
-  const auto write = [&](int i, const P& from, const P& scale) {
-    P to;
+  const auto write = [&](int i, P from, P scale) {
+    auto to = normalised<T>(unpack(from), rstd);
+    const auto weight_of = unpack(scale);
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      to.at[e] = from_float<T>(normalised(from.at[e], rstd) * to_float(scale.at[e]));
-    }
-    out[i] = to;
+    for (int e = 0; e < kPack; ++e) to.at[e] *= weight_of.at[e];
+    out[i] = pack_as<T>(to);
   };
   for_each_held<kHeld>(packs, [&](int i, int h) { write(i, xs[h], weights[h]); });
   for_each_beyond<kHeld>(packs, [&](int i) { write(i, x[i], weight[i]); });
@@ -139,23 +141,31 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
   fetch_row(blockIdx.x, 0);
 
   float sums[kHeld][kPack] = {};
+  float rstd = args.rstd[blockIdx.x];
   int stage = 0;
   for (std::int64_t row = blockIdx.x; row < args.rows; row += gridDim.x, stage ^= 1) {
-    const float rstd = args.rstd[row];
+    const std::int64_t next = row + gridDim.x;
+    float next_rstd = 0.0f;
     ptx::cp_async_wait_all();
-    if (row + gridDim.x < args.rows) fetch_row(row + gridDim.x, stage ^ 1);
+    if (next < args.rows) {
+      fetch_row(next, stage ^ 1);
+      next_rstd = args.rstd[next];
+    }
     const auto& held = panels.rows[stage];
     const P* x = xs + row * packs;
     const P* dout = douts + row * packs;
     P* dx = dxs + row * packs;
 
     float dot = 0.0f;
-    const auto take = [&](const P& from, const P& gradient, const P& scale, float* sum) {
+    const auto take = [&](P from, P gradient, P scale, float* sum) {
+      const auto x_of = unpack(from);
+      const auto dy = unpack(gradient);
+      const auto weight_of = unpack(scale);
+      const auto xhat = normalised<T>(x_of, rstd);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
-        const float dy = to_float(gradient.at[e]);
-        dot += dy * to_float(scale.at[e]) * to_float(from.at[e]);
-        sum[e] += dy * normalised(from.at[e], rstd);
+        dot += dy.at[e] * weight_of.at[e] * x_of.at[e];
+        sum[e] += dy.at[e] * xhat.at[e];
       }
     };
     for_each_held<kHeld>(packs, [&](int, int h) {
@@ -171,20 +181,23 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
     });
 
     dot = block_reduce<kThreads>(dot, scratch, Sum{});
-    const float mean = dot * rstd / static_cast<float>(args.width);
-    const auto write = [&](int i, const P& from, const P& gradient, const P& scale, P to) {
+    const float rstd_mean = rstd * (dot * rstd / static_cast<float>(args.width));
+    const auto write = [&](int i, P from, P gradient, P scale, P to) {
+      const auto x_of = unpack(from);
+      const auto dy = unpack(gradient);
+      const auto weight_of = unpack(scale);
+      auto sum = unpack(to);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
-        const float change = rstd * (to_float(gradient.at[e]) * to_float(scale.at[e]) -
-                                     to_float(from.at[e]) * rstd * mean);
-        to.at[e] = from_float<T>(to_float(to.at[e]) + change);
+        sum.at[e] += rstd * (dy.at[e] * weight_of.at[e] - x_of.at[e] * rstd_mean);
       }
-      dx[i] = to;
+      dx[i] = pack_as<T>(sum);
     };
     for_each_held<kHeld>(packs, [&](int i, int h) {
       write(i, held.x[h][t], held.dout[h][t], panels.weight[h][t], held.dx[h][t]);
     });
     for_each_beyond<kHeld>(packs, [&](int i) { write(i, x[i], dout[i], weight[i], dx[i]); });
+    rstd = next_rstd;
   }
   for_each_held<kHeld>(packs, [&](int i, int h) {
 #pragma unroll

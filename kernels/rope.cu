@@ -10,7 +10,7 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kUnroll = 3;  // 96 heads of 128 in bf16 are three packs of pairs a thread
+constexpr int kUnroll = 2;
 
 // The product is formed and reduced to half turns in (-1, 1] in double: at position 10^6 a float
 // angle is off by up to 0.03 radians.

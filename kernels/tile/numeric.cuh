@@ -3,7 +3,6 @@
 #include <cuda_bf16.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -40,24 +39,40 @@ struct alignas(kPack * sizeof(T)) Pack {
   T at[kPack];
 };
 
-/// A word of so many bytes, as the hardware moves it.
-template <std::size_t kBytes>
-using WordOf = std::conditional_t<
-    kBytes == 16, uint4,
-    std::conditional_t<kBytes == 8, uint2,
-                       std::conditional_t<kBytes == 4, unsigned, unsigned short>>>;
-
-/// Moves an object of up to 16 bytes (a power of two) that nobody needs again before long
-/// (ld.global.cs, st.global.cs).
-template <typename P>
-__device__ P load_once(const P* from) {
-  using Word = WordOf<sizeof(P)>;
-  return std::bit_cast<P>(__ldcs(reinterpret_cast<const Word*>(from)));
+/// The elements of a pack as floats. Two bf16 share a word, whose halves become floats by a shift
+/// and by a mask, one instruction each.
+template <typename T, int kPack>
+__device__ Pack<float, kPack> unpack(const Pack<T, kPack>& pack) {
+  Pack<float, kPack> values;
+  if constexpr (sizeof(T) == 2 && kPack % 2 == 0) {
+    const auto* words = reinterpret_cast<const std::uint32_t*>(&pack);
+#pragma unroll
+    for (int i = 0; i < kPack / 2; ++i) {
+      values.at[2 * i] = __uint_as_float(words[i] << 16);
+      values.at[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) values.at[e] = to_float(pack.at[e]);
+  }
+  return values;
 }
-template <typename P>
-__device__ void store_once(P* to, const P& value) {
-  using Word = WordOf<sizeof(P)>;
-  __stcs(reinterpret_cast<Word*>(to), std::bit_cast<Word>(value));
+
+/// Rounds each to T, to nearest even.
+template <typename T, int kPack>
+__device__ Pack<T, kPack> pack_as(const Pack<float, kPack>& values) {
+  Pack<T, kPack> pack;
+  if constexpr (sizeof(T) == 2 && kPack % 2 == 0) {
+    auto* pairs = reinterpret_cast<__nv_bfloat162*>(&pack);
+#pragma unroll
+    for (int i = 0; i < kPack / 2; ++i) {
+      pairs[i] = __floats2bfloat162_rn(values.at[2 * i], values.at[2 * i + 1]);
+    }
+  } else {
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) pack.at[e] = from_float<T>(values.at[e]);
+  }
+  return pack;
 }
 
 /// Elements of T in the widest access of a thread: 16 bytes.

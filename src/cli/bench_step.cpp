@@ -44,18 +44,24 @@ Json json_of(const std::vector<StepPhase>& phases) {
   return rows;
 }
 
+/// The sizes that the FLOPs and bytes of a step follow from.
+Json sizes_of(const TrainConfig& config) {
+  const ModelConfig& model = config.llama;
+  const JsonDatasetConfig& data = config.train_dataset.json_dataset;
+  return {{"layers", model.num_hidden_layers}, {"hidden", model.hidden_size},
+          {"ffn", model.intermediate_size},    {"heads", model.num_attention_heads},
+          {"kv_heads", model.kv_heads()},      {"head_dim", model.head_size()},
+          {"vocabulary", model.vocab_size},    {"seq_length", data.seq_length},
+          {"batch", data.batch_size},          {"remat_block", model.remat_block}};
+}
+
 void report_step(const StepBench& bench, const StepTimes& times) {
   if (bench.config().json) {
-    const Json row{{"step_ms", times.step_ms},
-                   {"host_ms", times.host_ms},
-                   {"tokens_per_s", times.tokens_per_s},
-                   {"model_tflops", times.model_tflops},
-                   {"mfu", times.mfu},
-                   {"arena_bytes", times.arena_bytes},
-                   {"host_bytes", times.host_bytes},
-                   {"device_bytes", times.device_bytes},
-                   {"loss", times.loss},
-                   {"remat_block", bench.config().llama.remat_block},
+    const Json row{{"sizes", sizes_of(bench.config())},  {"step_ms", times.step_ms},
+                   {"host_ms", times.host_ms},           {"tokens_per_s", times.tokens_per_s},
+                   {"model_tflops", times.model_tflops}, {"mfu", times.mfu},
+                   {"arena_bytes", times.arena_bytes},   {"host_bytes", times.host_bytes},
+                   {"device_bytes", times.device_bytes}, {"loss", times.loss},
                    {"phases", json_of(times.phases)}};
     fmt::print("{}\n", row.dump());
     return;
