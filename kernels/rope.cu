@@ -101,11 +101,7 @@ __global__ void __launch_bounds__(kThreads)
 /// Neighbouring elements as floats.
 template <int kPack, typename T>
 __device__ Pack<float, kPack> load_floats(const T* from) {
-  const auto pack = *reinterpret_cast<const Pack<T, kPack>*>(from);
-  Pack<float, kPack> values;
-#pragma unroll
-  for (int e = 0; e < kPack; ++e) values.at[e] = to_float(pack.at[e]);
-  return values;
+  return unpack(*reinterpret_cast<const Pack<T, kPack>*>(from));
 }
 
 /// G: of dkey_value.
@@ -149,18 +145,18 @@ __global__ void __launch_bounds__(kThreads)
       const int item = begin + u * kThreads + static_cast<int>(threadIdx.x);
       if (item >= items) break;
       const PairPack at(args, item, packs_per_head, kPack);
-      Out rotated[2];
+      Pack<float, kPack> rotated[2];
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         // Values turn by nothing, which leaves every finite number as it is.
         const float2 r = at.tensor < 2 ? rotations[at.pair + e] : make_float2(1.0f, 0.0f);
         const float a = lower[u].at[e];
         const float b = upper[u].at[e];
-        rotated[0].at[e] = from_float<T>(a * r.x + b * r.y);
-        rotated[1].at[e] = from_float<T>(b * r.x - a * r.y);
+        rotated[0].at[e] = a * r.x + b * r.y;
+        rotated[1].at[e] = b * r.x - a * r.y;
       }
-      *reinterpret_cast<Out*>(out + at.packed) = rotated[0];
-      *reinterpret_cast<Out*>(out + at.packed + pairs) = rotated[1];
+      *reinterpret_cast<Out*>(out + at.packed) = pack_as<T>(rotated[0]);
+      *reinterpret_cast<Out*>(out + at.packed + pairs) = pack_as<T>(rotated[1]);
     }
   }
 }

@@ -119,7 +119,7 @@ Work rope_split(const Bench& b) {
 Work rope_merge(const Bench& b) {
   const Heads heads(b);
   const RopeMergeArgs args{.dquery = b.floats(heads.query, 1),
-                           .dkey_value = b.floats(heads.key_value, 2),
+                           .dkey_value = b.random(heads.key_value, 2),  // of a whole backward pass
                            .positions = heads.positions,
                            .inverse_frequency = heads.inverse_frequency,
                            .dqkv = b.random(heads.packed)};
