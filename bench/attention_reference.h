@@ -2,7 +2,6 @@
 
 #include <cuda_bf16.h>
 
-#include <cstddef>
 #include <cstdint>
 
 /// Attention in double, written to be read: what the fast kernels are compared with.
@@ -35,8 +34,5 @@ struct ReferenceBackwardArgs {
 };
 /// Waits for the result. Errors: DeviceError.
 void run_reference_backward(const ReferenceBackwardArgs& args);
-
-/// Normal values from a hash of (seed, index), times `scale`.
-void fill_normal(__nv_bfloat16* out, std::size_t size, std::uint32_t seed, float scale);
 
 }  // namespace ringtrain::bench

@@ -1,6 +1,7 @@
 // SwiGLU: one thread per kPack neighbouring columns, blocks over (row, column block).
 // Memory-bound (ringtrain bench membound).
 #include "kernels/tile/numeric.cuh"
+#include "kernels/tile/swiglu.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/swiglu.h"
 
@@ -8,10 +9,6 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 128;  // narrow blocks leave few threads idle at the end of a row
-
-__device__ float sigmoid(float x) {
-  return 1.0f / (1.0f + expf(-x));
-}
 
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads) swiglu_kernel(const __grid_constant__ SwigluArgs args) {
@@ -25,13 +22,11 @@ __global__ void __launch_bounds__(kThreads) swiglu_kernel(const __grid_constant_
   P out;
 #pragma unroll
   for (int e = 0; e < kPack; ++e) {
-    const float g = to_float(gate.at[e]);
-    out.at[e] = from_float<T>(g * sigmoid(g) * to_float(up.at[e]));
+    out.at[e] = from_float<T>(swiglu<T>(to_float(gate.at[e]), to_float(up.at[e])));
   }
   *reinterpret_cast<P*>(static_cast<T*>(args.out) + row * args.width + column) = out;
 }
 
-// silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g))).
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     swiglu_backward_kernel(const __grid_constant__ SwigluBackwardArgs args) {
@@ -49,11 +44,10 @@ __global__ void __launch_bounds__(kThreads)
   P dup;
 #pragma unroll
   for (int e = 0; e < kPack; ++e) {
-    const float g = to_float(gate.at[e]);
-    const float d = to_float(dout.at[e]);
-    const float s = sigmoid(g);
-    dgate.at[e] = from_float<T>(d * to_float(up.at[e]) * s * (1.0f + g * (1.0f - s)));
-    dup.at[e] = from_float<T>(d * g * s);
+    const SwigluGradient gradient =
+        swiglu_gradient<T>(to_float(gate.at[e]), to_float(up.at[e]), to_float(dout.at[e]));
+    dgate.at[e] = from_float<T>(gradient.gate);
+    dup.at[e] = from_float<T>(gradient.up);
   }
   T* out = static_cast<T*>(args.dgate_up) + at;
   *reinterpret_cast<P*>(out) = dgate;

@@ -11,6 +11,13 @@ __device__ inline float ex2(float x) {
   return y;
 }
 
+/// rcp.approx.ftz.f32: 1 / x to 1 ulp; 1 / inf = 0.
+__device__ inline float rcp(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// cvt.rn.bf16x2.f32: two floats to bf16, to nearest even; `low` in the low half.
 __device__ inline std::uint32_t pack_bf16(float low, float high) {
   std::uint32_t packed;

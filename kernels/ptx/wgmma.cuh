@@ -31,12 +31,21 @@ enum class Major : int { kContraction = 0, kOuter = 1 };
 #define RT_WGMMA_NAMES_0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
 #define RT_WGMMA_NAMES_1 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
 #define RT_WGMMA_NAMES_2 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
-#define RT_WGMMA_NAMES_3 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define RT_WGMMA_NAMES_3 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"
+#define RT_WGMMA_NAMES_4 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"
+#define RT_WGMMA_NAMES_5 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,"
+#define RT_WGMMA_NAMES_6 \
+  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,"
 #define RT_WGMMA_LAST_1 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define RT_WGMMA_LAST_3 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define RT_WGMMA_LAST_7 \
+  "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define RT_WGMMA_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define RT_WGMMA_D16(i) RT_WGMMA_D4(i), RT_WGMMA_D4(i + 4), RT_WGMMA_D4(i + 8), RT_WGMMA_D4(i + 12)
 #define RT_WGMMA_D32 RT_WGMMA_D16(0), RT_WGMMA_D16(16)
 #define RT_WGMMA_D64 RT_WGMMA_D32, RT_WGMMA_D16(32), RT_WGMMA_D16(48)
+#define RT_WGMMA_D128 \
+  RT_WGMMA_D64, RT_WGMMA_D16(64), RT_WGMMA_D16(80), RT_WGMMA_D16(96), RT_WGMMA_D16(112)
 
 /// wgmma.mma_async m64n64k16, bf16 -> fp32: d = A B + (accumulate ? d : 0); A, B by descriptor.
 template <Major kMajorA, Major kMajorB>
@@ -58,9 +67,24 @@ __device__ inline void wgmma_m64k16(float (&d)[64], std::uint64_t a, std::uint64
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{" RT_WGMMA_NAMES_0 RT_WGMMA_NAMES_1 RT_WGMMA_NAMES_2 RT_WGMMA_NAMES_3
+      "{" RT_WGMMA_NAMES_0 RT_WGMMA_NAMES_1 RT_WGMMA_NAMES_2 RT_WGMMA_LAST_3
       "}, %64, %65, p, 1, 1, %67, %68;\n}\n"
       : RT_WGMMA_D64
+      : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(kMajorA)),
+        "n"(static_cast<int>(kMajorB)));
+}
+
+/// wgmma.mma_async m64n256k16; see above.
+template <Major kMajorA, Major kMajorB>
+__device__ inline void wgmma_m64k16(float (&d)[128], std::uint64_t a, std::uint64_t b,
+                                    int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{" RT_WGMMA_NAMES_0 RT_WGMMA_NAMES_1 RT_WGMMA_NAMES_2 RT_WGMMA_NAMES_3 RT_WGMMA_NAMES_4
+          RT_WGMMA_NAMES_5 RT_WGMMA_NAMES_6 RT_WGMMA_LAST_7
+      "}, %128, %129, p, 1, 1, %131, %132;\n}\n"
+      : RT_WGMMA_D128
       : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(kMajorA)),
         "n"(static_cast<int>(kMajorB)));
 }
@@ -88,7 +112,7 @@ __device__ inline void wgmma_m64k16(float (&d)[64], std::uint32_t a0, std::uint3
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{" RT_WGMMA_NAMES_0 RT_WGMMA_NAMES_1 RT_WGMMA_NAMES_2 RT_WGMMA_NAMES_3
+      "{" RT_WGMMA_NAMES_0 RT_WGMMA_NAMES_1 RT_WGMMA_NAMES_2 RT_WGMMA_LAST_3
       "}, {%64,%65,%66,%67}, %68, p, 1, 1, %70;\n}\n"
       : RT_WGMMA_D64
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b), "r"(accumulate),
@@ -99,10 +123,16 @@ __device__ inline void wgmma_m64k16(float (&d)[64], std::uint32_t a0, std::uint3
 #undef RT_WGMMA_NAMES_1
 #undef RT_WGMMA_NAMES_2
 #undef RT_WGMMA_NAMES_3
+#undef RT_WGMMA_NAMES_4
+#undef RT_WGMMA_NAMES_5
+#undef RT_WGMMA_NAMES_6
 #undef RT_WGMMA_LAST_1
+#undef RT_WGMMA_LAST_3
+#undef RT_WGMMA_LAST_7
 #undef RT_WGMMA_D4
 #undef RT_WGMMA_D16
 #undef RT_WGMMA_D32
 #undef RT_WGMMA_D64
+#undef RT_WGMMA_D128
 
 }  // namespace ringtrain::kernels::ptx

@@ -10,7 +10,8 @@ namespace ringtrain {
 
 /// A tensor [B, T, heads, H], row-major, for the copy engine: coordinates (column, token, head,
 /// batch); a box is `rows` tokens of 128 bytes of one head (64 columns in bf16, 32 in fp32), stored
-/// as one 128-byte-swizzled panel. Elements outside read as zeros and are not written.
+/// as one 128-byte-swizzled panel, or of `box_heads` neighbouring heads, a panel each. Elements
+/// outside read as zeros and are not written. A matrix has one head, or a head for every panel.
 struct PanelMap {
   const void* base;  // 16-byte aligned
   std::int64_t batch;
@@ -20,6 +21,7 @@ struct PanelMap {
   std::int64_t head_dim;           // in bytes a multiple of 16
   int rows;                        // at most 256
   DType dtype = DType::kBFloat16;  // or kFloat32
+  int box_heads = 1;
 };
 
 /// The descriptor of a panel map, a kernel parameter.

@@ -47,7 +47,8 @@ CUtensorMap encode_panel_map(const PanelMap& map) {
                                            extent(map.heads), extent(map.batch)};
   const std::array<std::uint64_t, 3> strides{token_bytes, head_bytes,
                                              extent(map.batch_tokens) * token_bytes};
-  const std::array<std::uint32_t, 4> box{panel_columns, static_cast<std::uint32_t>(map.rows), 1, 1};
+  const std::array<std::uint32_t, 4> box{panel_columns, static_cast<std::uint32_t>(map.rows),
+                                         static_cast<std::uint32_t>(map.box_heads), 1};
   const std::array<std::uint32_t, 4> steps{1, 1, 1, 1};
   CUtensorMap encoded;
   const CUresult result =

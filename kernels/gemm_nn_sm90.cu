@@ -1,0 +1,8 @@
+#include "kernels/gemm_sm90.cuh"
+
+namespace ringtrain::kernels {
+
+template void run_gemm_sm90<ptx::Major::kContraction, ptx::Major::kOuter, GemmEpilogue::kStoreBf16>(
+    const GemmSm90Params&, int, cudaStream_t);
+
+}  // namespace ringtrain::kernels

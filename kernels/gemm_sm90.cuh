@@ -1,0 +1,238 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/gemm_sm90_epilogue.cuh"
+#include "kernels/gemm_sm90_params.cuh"
+#include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/tma.cuh"
+#include "kernels/ptx/warpgroup.cuh"
+#include "kernels/ptx/wgmma.cuh"
+#include "kernels/tile/panel.cuh"
+#include "kernels/tile/pipeline.cuh"
+#include "ringtrain/backend/cuda_check.h"
+
+/// A matrix product on wgmma. A persistent block per SM works on tiles of 128 x 256 sums: of the
+/// producer warpgroup one thread loads the operands by the copy engine, and one for each consumer
+/// moves the panels of the epilogue; the two consumer warpgroups own 64 rows each and keep one
+/// group of wgmma in flight. The operands of the next tile arrive while this one is finished.
+/// Bound by the tensor cores and their power; every sum runs over K in one order, whatever M and N
+/// are.
+namespace ringtrain::kernels {
+
+template <ptx::Major kMajorA, ptx::Major kMajorB, GemmEpilogue kEpilogue>
+struct GemmSm90 {
+  using Epilogue = EpilogueOf<kEpilogue>;
+  static constexpr int kStages = Epilogue::kStages;
+  static constexpr int kSlots = Epilogue::kSlots;
+  static constexpr int kConsumers = 2;
+  static constexpr int kThreads = 128 * (1 + kConsumers);
+  // Together what the threads get at launch, 3 x 168.
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
+  static constexpr int kWarpgroupRows = 64;
+  static_assert(kConsumers * kWarpgroupRows == kGemmTileM);
+
+  /// The shared memory of an operand with `kOuter` rows or columns outside of the contraction.
+  template <ptx::Major kMajor, int kOuter>
+  using OperandTile =
+      std::conditional_t<kMajor == ptx::Major::kContraction, PanelTile<kOuter, kGemmTileK>,
+                         PanelTile<kGemmTileK, kOuter>>;
+  using ATile = OperandTile<kMajorA, kGemmTileM>;
+  using BTile = OperandTile<kMajorB, kGemmTileN>;
+  static constexpr int kStageBytes = ATile::kBytes + BTile::kBytes;
+  // 64 rows of a further on, whichever index is contiguous.
+  static constexpr int kWarpgroupBytes = kWarpgroupRows * kGemmTileK * 2;
+
+  // Offsets in shared memory.
+  static constexpr int kSlotsAt = kStages * kStageBytes;
+  static constexpr int kBarriersAt = kSlotsAt + kConsumers * kSlots * kSlotBytes;
+  static constexpr int kSlotBarriersAt = kBarriersAt + Pipeline<kStages>::kBarrierBytes;
+  static constexpr int kSharedBytes =
+      kPanelAlignment + kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
+  static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
+
+  __device__ static std::uint32_t slot_barriers(std::uint32_t shared, int warpgroup) {
+    return shared + kSlotBarriersAt + warpgroup * Pipeline<kSlots>::kBarrierBytes;
+  }
+  __device__ static std::uint32_t slot_memory(std::uint32_t shared, int warpgroup) {
+    return shared + kSlotsAt + warpgroup * kSlots * kSlotBytes;
+  }
+
+  __device__ static void init(std::uint32_t shared) {
+    Pipeline<kStages>{shared + kBarriersAt}.init(kConsumers);
+    for (int w = 0; w < kConsumers; ++w) {
+      Pipeline<kSlots>{slot_barriers(shared, w)}.init(4);  // every warp fills its rows
+    }
+  }
+
+  /// Starts loading a stage's part of an operand whose first row or column is `outer`.
+  template <ptx::Major kMajor, typename Tile>
+  __device__ static void load_operand(const CUtensorMap& map, bool whole, std::uint32_t to,
+                                      std::uint32_t barrier, int outer, int k) {
+    if constexpr (kMajor == ptx::Major::kContraction) {
+      ptx::tma_load_4d(to, &map, barrier, k, outer, 0, 0);
+    } else if (whole) {
+      ptx::tma_load_4d(to, &map, barrier, 0, k, outer / kPanelColumns, 0);
+    } else {
+      for (int panel = 0; panel < Tile::kPanels; ++panel) {
+        ptx::tma_load_4d(to + panel * Tile::kPanelBytes, &map, barrier,
+                         outer + panel * kPanelColumns, k, 0, 0);
+      }
+    }
+  }
+
+  /// One thread: loads the operands of this block's tiles, as far ahead as the stages allow.
+  __device__ static void load_operands(const GemmSm90Params& params, std::uint32_t shared) {
+    const Pipeline<kStages> stages{shared + kBarriersAt};
+    RingPosition<kStages> at;
+    for (int item = blockIdx.x; item < params.order.num_tiles; item += gridDim.x) {
+      const GemmTileOrder::Tile tile = params.order.at(item);
+      const int row = tile.row * kGemmTileM;
+      const int column = tile.column * Epilogue::kColumns;
+      for (int block = 0; block < params.k_blocks; ++block) {
+        stages.producer_acquire(at, kStageBytes);
+        const std::uint32_t barrier = stages.full(at.stage);
+        const std::uint32_t a = shared + at.stage * kStageBytes;
+        const std::uint32_t b = a + ATile::kBytes;
+        const int k = block * kGemmTileK;
+        load_operand<kMajorA, ATile>(params.a, params.a_whole, a, barrier, row, k);
+        if constexpr (kEpilogue == GemmEpilogue::kSwiglu) {  // as many rows of gate as of up
+          ptx::tma_load_4d(b, &params.b, barrier, k, column, 0, 0);
+          ptx::tma_load_4d(b + BTile::kBytes / 2, &params.b, barrier, k, column, 0, 1);
+        } else {
+          load_operand<kMajorB, BTile>(params.b, params.b_whole, b, barrier, column, k);
+        }
+        at.advance();
+      }
+    }
+  }
+
+  /// The panels of a warpgroup, from tile to tile.
+  struct PanelCursor {
+    int item = blockIdx.x;
+    int panel = 0;
+    __device__ bool is_done(const GemmSm90Params& params) const {
+      return item >= params.order.num_tiles;
+    }
+    __device__ GemmCorner corner(const GemmSm90Params& params, int warpgroup) const {
+      const GemmTileOrder::Tile tile = params.order.at(item);
+      return {tile.row * kGemmTileM + warpgroup * kWarpgroupRows, tile.column * Epilogue::kColumns};
+    }
+    __device__ void advance(int panels) {
+      if (++panel < panels) return;
+      panel = 0;
+      item += gridDim.x;
+    }
+  };
+
+  /// One thread for each consumer warpgroup: provides its slots and stores them.
+  __device__ static void move_panels(const GemmSm90Params& params, std::uint32_t shared,
+                                     int warpgroup) {
+    const Pipeline<kSlots> slots{slot_barriers(shared, warpgroup)};
+    const std::uint32_t memory = slot_memory(shared, warpgroup);
+    const int panels = Epilogue::panels(params);
+    RingPosition<kSlots> at;
+    PanelCursor provided, stored;
+    for (int i = 0; !stored.is_done(params); ++i) {
+      slots.producer_wait(at);  // on the first lap there is nothing to store yet
+      const std::uint32_t slot = memory + at.stage * kSlotBytes;
+      if (i >= kSlots) {
+        Epilogue::store(params, slot, stored.corner(params, warpgroup), stored.panel);
+        ptx::bulk_commit_group();
+        ptx::bulk_wait_group_read<0>();
+        stored.advance(panels);
+      }
+      if (!provided.is_done(params)) {
+        const std::uint32_t barrier = slots.full(at.stage);
+        if (!Epilogue::load(params, slot, barrier, provided.corner(params, warpgroup),
+                            provided.panel)) {
+          ptx::mbarrier_arrive(barrier);
+        }
+        provided.advance(panels);
+      }
+      at.advance();
+    }
+    ptx::bulk_wait_group<0>();
+  }
+
+  /// Offset of the k-th 16 of the contraction in an operand of a stage.
+  template <ptx::Major kMajor, typename Tile>
+  __device__ static constexpr std::uint32_t step(int k) {
+    return kMajor == ptx::Major::kContraction ? Tile::column_step(k) : Tile::row_step(k);
+  }
+
+  /// One consumer warpgroup: the sums of its rows of every tile, and what becomes of them.
+  __device__ static void consume(const GemmSm90Params& params, std::uint32_t shared) {
+    const Pipeline<kStages> stages{shared + kBarriersAt};
+    RingPosition<kStages> at, released;
+    const int warpgroup = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
+    const bool is_elected = threadIdx.x % 128 == 0;
+    SlotWriter<kSlots> slots(slot_barriers(shared, warpgroup), slot_memory(shared, warpgroup));
+    const auto release = [&] {
+      if (is_elected) stages.consumer_release(released);
+      released.advance();
+    };
+    for (int item = blockIdx.x; item < params.order.num_tiles; item += gridDim.x) {
+      float sums[kGemmSums];
+      for (int block = 0; block < params.k_blocks; ++block) {
+        stages.consumer_wait(at);
+        const std::uint32_t stage = shared + at.stage * kStageBytes;
+        const OperandDescriptor a = ATile::descriptor(stage + warpgroup * kWarpgroupBytes);
+        const OperandDescriptor b = BTile::descriptor(stage + ATile::kBytes);
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < kGemmTileK / 16; ++k) {
+          ptx::wgmma_m64k16<kMajorA, kMajorB>(sums, a.at(step<kMajorA, ATile>(k)),
+                                              b.at(step<kMajorB, BTile>(k)), block != 0 || k != 0);
+        }
+        ptx::wgmma_commit_group();
+        ptx::wgmma_wait_group<1>();
+        if (block != 0) release();  // the stage before this one
+        at.advance();
+      }
+      ptx::wgmma_wait_group<0>();
+      release();
+      Epilogue::write(params, sums, slots);
+    }
+  }
+};
+
+template <ptx::Major kMajorA, ptx::Major kMajorB, GemmEpilogue kEpilogue>
+__global__ void __launch_bounds__(GemmSm90<kMajorA, kMajorB, kEpilogue>::kThreads, 1)
+    gemm_sm90_kernel(const __grid_constant__ GemmSm90Params params) {
+  using Kernel = GemmSm90<kMajorA, kMajorB, kEpilogue>;
+  extern __shared__ std::uint8_t raw_shared[];
+  const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
+  const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
+  if (threadIdx.x == 0) {
+    Kernel::init(shared);
+    ptx::fence_mbarrier_init();
+    ptx::prefetch_tensormap(&params.a);
+    ptx::prefetch_tensormap(&params.b);
+  }
+  __syncthreads();
+  if (threadIdx.x < 128) {
+    ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
+    const int warp = threadIdx.x / 32;
+    if (threadIdx.x % 32 != 0) return;
+    if (warp == 0) Kernel::load_operands(params, shared);
+    if (warp == 1 || warp == 2) Kernel::move_panels(params, shared, warp - 1);
+  } else {
+    ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
+    Kernel::consume(params, shared);
+  }
+}
+
+template <ptx::Major kMajorA, ptx::Major kMajorB, GemmEpilogue kEpilogue>
+void run_gemm_sm90(const GemmSm90Params& params, int blocks, cudaStream_t stream) {
+  using Kernel = GemmSm90<kMajorA, kMajorB, kEpilogue>;
+  const auto kernel = gemm_sm90_kernel<kMajorA, kMajorB, kEpilogue>;
+  RT_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     Kernel::kSharedBytes));
+  kernel<<<static_cast<unsigned>(blocks), Kernel::kThreads, Kernel::kSharedBytes, stream>>>(params);
+  RT_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,341 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/gemm_sm90_params.cuh"
+#include "kernels/ptx/mma.cuh"
+#include "kernels/ptx/shared.cuh"
+#include "kernels/ptx/tma.cuh"
+#include "kernels/ptx/warpgroup.cuh"
+#include "kernels/tile/float_panel.cuh"
+#include "kernels/tile/numeric.cuh"
+#include "kernels/tile/panel.cuh"
+#include "kernels/tile/pipeline.cuh"
+#include "kernels/tile/swiglu.cuh"
+
+/// How the sums of a tile leave the registers: by panels of a warpgroup's 64 rows and 128 bytes,
+/// through a ring of slots in shared memory. A thread of the producer warpgroup provides slots,
+/// empty or with a panel that the epilogue reads, and stores them once the consumers have filled
+/// them; while it does so they go on with the next panel or the next tile. What is read can so be
+/// there before the sums are.
+namespace ringtrain::kernels {
+
+using Bf16Panel = PanelTile<64, 64>;
+using FloatPanel = FloatPanelTile<64, 32>;
+inline constexpr int kSlotBytes = Bf16Panel::kBytes;
+static_assert(kSlotBytes == FloatPanel::kBytes);
+inline constexpr int kGemmSums = kGemmTileM / 2 * kGemmTileN / 128;  // a thread's
+
+/// Where a warpgroup's part of a tile is in the output.
+struct GemmCorner {
+  int row;
+  int column;
+};
+
+/// A consumer warpgroup's side of its ring.
+template <int kSlots>
+class SlotWriter {
+ public:
+  __device__ SlotWriter(std::uint32_t barriers, std::uint32_t memory)
+      : slots_{barriers}, memory_(memory) {}
+
+  /// The next slot.
+  __device__ std::uint32_t acquire() {
+    slots_.consumer_wait(acquired_);
+    const std::uint32_t slot = memory_ + acquired_.stage * kSlotBytes;
+    acquired_.advance();
+    return slot;
+  }
+  /// The oldest `count` acquired slots are filled.
+  __device__ void release(int count = 1) {
+    ptx::fence_proxy_async_shared();
+    __syncwarp();
+    for (int i = 0; i < count; ++i) {
+      if (threadIdx.x % 32 == 0) slots_.consumer_release(released_);
+      released_.advance();
+    }
+  }
+
+ private:
+  Pipeline<kSlots> slots_;
+  std::uint32_t memory_;
+  RingPosition<kSlots> acquired_, released_;
+};
+
+/// Where this thread's 16 bytes of 16 columns are, for stmatrix and ldmatrix.
+__device__ inline std::uint32_t matrix_row(std::uint32_t slot, int column_block) {
+  const int thread = threadIdx.x % 128;
+  const int lane = thread % 32;
+  return slot + Bf16Panel::offset(thread / 32 * 16 + lane % 16, 16 * column_block + lane / 16 * 8);
+}
+
+/// 64 columns as wgmma leaves them, packed: packed[4 k + i] belongs to register i of stmatrix.
+__device__ inline void fill_panel(std::uint32_t slot, const std::uint32_t (&packed)[16]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    ptx::stmatrix_x4(matrix_row(slot, k), packed[4 * k], packed[4 * k + 1], packed[4 * k + 2],
+                     packed[4 * k + 3]);
+  }
+}
+
+template <int kFirst>
+__device__ inline void pack_panel(std::uint32_t (&packed)[16], const float (&sums)[kGemmSums]) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    packed[i] = ptx::pack_bf16(sums[kFirst + 2 * i], sums[kFirst + 2 * i + 1]);
+  }
+}
+
+__device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t row) {
+  ringtrain::ptx::ldmatrix_x4(registers, __cvta_shared_to_generic(row));
+}
+
+/// Each has:
+///   kStages, kSlots  of operands, and of panels for each warpgroup: together the shared memory
+///   kColumns         of the output that belong to a tile
+///   panels           of a warpgroup's tile
+///   load             starts reading a panel into its slot, or returns false where none is read
+///   store            a filled slot
+///   write            fills the slots of a tile, one after the other
+template <GemmEpilogue kEpilogue>
+struct EpilogueOf;
+
+template <>
+struct EpilogueOf<GemmEpilogue::kStoreBf16> {
+  static constexpr int kStages = 4;
+  static constexpr int kSlots = 2;
+  static constexpr int kColumns = kGemmTileN;
+
+  __device__ static int panels(const GemmSm90Params&) { return 4; }
+  __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
+                              int) {
+    return false;
+  }
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
+                               int panel) {
+    ptx::tma_store_4d(&params.out, slot, at.column + panel * kPanelColumns, at.row, 0, 0);
+  }
+  __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
+                               SlotWriter<kSlots>& slots) {
+    write_panel<0>(sums, slots);
+    write_panel<32>(sums, slots);
+    write_panel<64>(sums, slots);
+    write_panel<96>(sums, slots);
+  }
+
+ private:
+  template <int kFirst>
+  __device__ static void write_panel(const float (&sums)[kGemmSums], SlotWriter<kSlots>& slots) {
+    std::uint32_t packed[16];
+    pack_panel<kFirst>(packed, sums);
+    fill_panel(slots.acquire(), packed);
+    slots.release();
+  }
+};
+
+template <>
+struct EpilogueOf<GemmEpilogue::kAddBf16> {
+  static constexpr int kStages = 4;
+  static constexpr int kSlots = 2;
+  static constexpr int kColumns = kGemmTileN;
+
+  __device__ static int panels(const GemmSm90Params&) { return 4; }
+  __device__ static bool load(const GemmSm90Params& params, std::uint32_t slot,
+                              std::uint32_t barrier, GemmCorner at, int panel) {
+    ptx::mbarrier_arrive_expect_tx(barrier, kSlotBytes);
+    ptx::tma_load_4d(slot, &params.read, barrier, at.column + panel * kPanelColumns, at.row, 0, 0);
+    return true;
+  }
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
+                               int panel) {
+    EpilogueOf<GemmEpilogue::kStoreBf16>::store(params, slot, at, panel);
+  }
+  __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
+                               SlotWriter<kSlots>& slots) {
+#pragma unroll
+    for (int panel = 0; panel < 4; ++panel) {
+      const std::uint32_t slot = slots.acquire();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const std::uint32_t row = matrix_row(slot, k);
+        std::uint32_t pairs[4];
+        read_matrix(pairs, row);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int at = 32 * panel + 8 * k + 2 * i;
+          pairs[i] =
+              ptx::pack_bf16(sums[at] + low_float(pairs[i]), sums[at + 1] + high_float(pairs[i]));
+        }
+        ptx::stmatrix_x4(row, pairs[0], pairs[1], pairs[2], pairs[3]);
+      }
+      slots.release();
+    }
+  }
+};
+
+/// The addition happens in L2: nothing is read.
+template <>
+struct EpilogueOf<GemmEpilogue::kAddFloat> {
+  static constexpr int kStages = 4;
+  static constexpr int kSlots = 2;
+  static constexpr int kColumns = kGemmTileN;
+
+  __device__ static int panels(const GemmSm90Params&) { return 8; }
+  __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
+                              int) {
+    return false;
+  }
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
+                               int panel) {
+    const int column = at.column + panel * FloatPanel::kPanelColumns;
+    ptx::tma_reduce_add_4d(&params.out, slot, column, at.row, 0, 0);
+  }
+  __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
+                               SlotWriter<kSlots>& slots) {
+    const int thread = threadIdx.x % 128;
+    const int row = thread / 32 * 16 + thread % 32 / 4;
+    const int column = thread % 4 * 2;
+#pragma unroll
+    for (int panel = 0; panel < 8; ++panel) {
+      const std::uint32_t slot = slots.acquire();
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = 16 * panel + 4 * j;
+        ptx::st_shared_v2(slot + FloatPanel::offset(row, 8 * j + column), sums[at], sums[at + 1]);
+        ptx::st_shared_v2(slot + FloatPanel::offset(row + 8, 8 * j + column), sums[at + 2],
+                          sums[at + 3]);
+      }
+      slots.release();
+    }
+  }
+};
+
+/// Gate and up are rounded before they are used, so that h does not depend on whether they are
+/// stored. For each 64 columns: gate and up where wanted, then h.
+template <>
+struct EpilogueOf<GemmEpilogue::kSwiglu> {
+  static constexpr int kStages = 4;
+  static constexpr int kSlots = 2;
+  static constexpr int kColumns = kGemmTileN / 2;
+
+  __device__ static int panels(const GemmSm90Params& params) { return 2 * group(params); }
+  __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
+                              int) {
+    return false;
+  }
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
+                               int panel) {
+    const int column = at.column + panel / group(params) * kPanelColumns;
+    const int part = panel % group(params);
+    if (params.has_second && part < 2) {
+      ptx::tma_store_4d(&params.second, slot, column, at.row, part, 0);
+    } else {
+      ptx::tma_store_4d(&params.out, slot, column, at.row, 0, 0);
+    }
+  }
+  __device__ static void write(const GemmSm90Params& params, const float (&sums)[kGemmSums],
+                               SlotWriter<kSlots>& slots) {
+    write_columns<0>(params, sums, slots);
+    write_columns<32>(params, sums, slots);
+  }
+
+ private:
+  __device__ static int group(const GemmSm90Params& params) {
+    return (params.has_second ? 2 : 0) + (params.has_out ? 1 : 0);
+  }
+  template <int kFirst>
+  __device__ static void write_columns(const GemmSm90Params& params, const float (&sums)[kGemmSums],
+                                       SlotWriter<kSlots>& slots) {
+    std::uint32_t gate[16];
+    std::uint32_t up[16];
+    pack_panel<kFirst>(gate, sums);
+    pack_panel<kFirst + kGemmSums / 2>(up, sums);
+    if (params.has_second) {
+      fill_panel(slots.acquire(), gate);
+      slots.release();
+      fill_panel(slots.acquire(), up);
+      slots.release();
+    }
+    if (!params.has_out) return;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      gate[i] = ptx::pack_bf16(swiglu<bf16>(low_float(gate[i]), low_float(up[i])),
+                               swiglu<bf16>(high_float(gate[i]), high_float(up[i])));
+    }
+    fill_panel(slots.acquire(), gate);
+    slots.release();
+  }
+};
+
+/// For each 64 columns: gate and up are read and become their gradients, then h where wanted. Sums
+/// are rounded before they are used, as if they had been stored.
+template <>
+struct EpilogueOf<GemmEpilogue::kSwigluGradient> {
+  static constexpr int kStages = 3;
+  static constexpr int kSlots = 5;
+  static constexpr int kColumns = kGemmTileN;
+
+  __device__ static int panels(const GemmSm90Params& params) { return 4 * group(params); }
+  __device__ static bool load(const GemmSm90Params& params, std::uint32_t slot,
+                              std::uint32_t barrier, GemmCorner at, int panel) {
+    const int part = panel % group(params);
+    if (part == 2) return false;
+    ptx::mbarrier_arrive_expect_tx(barrier, kSlotBytes);
+    ptx::tma_load_4d(slot, &params.read, barrier, at.column + panel / group(params) * kPanelColumns,
+                     at.row, part, 0);
+    return true;
+  }
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
+                               int panel) {
+    const int column = at.column + panel / group(params) * kPanelColumns;
+    const int part = panel % group(params);
+    if (part < 2) {
+      ptx::tma_store_4d(&params.out, slot, column, at.row, part, 0);
+    } else {
+      ptx::tma_store_4d(&params.second, slot, column, at.row, 0, 0);
+    }
+  }
+  __device__ static void write(const GemmSm90Params& params, const float (&sums)[kGemmSums],
+                               SlotWriter<kSlots>& slots) {
+#pragma unroll
+    for (int panel = 0; panel < 4; ++panel) {
+      const std::uint32_t gate_slot = slots.acquire();
+      const std::uint32_t up_slot = slots.acquire();
+      const std::uint32_t activation_slot = params.has_second ? slots.acquire() : 0;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        std::uint32_t gate[4];
+        std::uint32_t up[4];
+        std::uint32_t activation[4];
+        read_matrix(gate, matrix_row(gate_slot, k));
+        read_matrix(up, matrix_row(up_slot, k));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int at = 32 * panel + 8 * k + 2 * i;
+          const std::uint32_t dout = ptx::pack_bf16(sums[at], sums[at + 1]);
+          const SwigluGradient low =
+              swiglu_gradient<bf16>(low_float(gate[i]), low_float(up[i]), low_float(dout));
+          const SwigluGradient high =
+              swiglu_gradient<bf16>(high_float(gate[i]), high_float(up[i]), high_float(dout));
+          gate[i] = ptx::pack_bf16(low.gate, high.gate);
+          up[i] = ptx::pack_bf16(low.up, high.up);
+          activation[i] = ptx::pack_bf16(low.activation, high.activation);
+        }
+        ptx::stmatrix_x4(matrix_row(gate_slot, k), gate[0], gate[1], gate[2], gate[3]);
+        ptx::stmatrix_x4(matrix_row(up_slot, k), up[0], up[1], up[2], up[3]);
+        if (params.has_second) {
+          ptx::stmatrix_x4(matrix_row(activation_slot, k), activation[0], activation[1],
+                           activation[2], activation[3]);
+        }
+      }
+      slots.release(group(params));
+    }
+  }
+
+ private:
+  __device__ static int group(const GemmSm90Params& params) {
+    return params.has_second ? 3 : 2;
+  }
+};
+
+}  // namespace ringtrain::kernels

@@ -1,0 +1,9 @@
+#include "kernels/gemm_sm90.cuh"
+
+namespace ringtrain::kernels {
+
+template void run_gemm_sm90<ptx::Major::kContraction, ptx::Major::kOuter,
+                            GemmEpilogue::kSwigluGradient>(const GemmSm90Params&, int,
+                                                           cudaStream_t);
+
+}  // namespace ringtrain::kernels
