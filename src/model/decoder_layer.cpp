@@ -4,9 +4,9 @@
 
 namespace ringtrain {
 
-// One chunk of the feed-forward block: [count, ...] views or workspaces.
+// The norm before one chunk of the feed-forward block: [count, ...] views or workspaces.
 struct DecoderLayer::FfnChunk {
-  Tensor rstd, normed, gate_up, activation;
+  Tensor rstd, normed;
 };
 
 Tensor DecoderLayer::workspace(Shape shape, DType dtype) const {
@@ -61,29 +61,23 @@ void DecoderLayer::compute_middle(const LayerTensors& weights, LayerActivations&
   context_.ops.add(at.input, at.middle, context_.compute);
 }
 
-// The block up to the SwiGLU output. `kept_is_valid`: what is kept was written by the forward
-// pass and is not computed again.
-DecoderLayer::FfnChunk DecoderLayer::ffn_chunk(const LayerTensors& weights,
-                                               const LayerActivations& at, std::int64_t begin,
-                                               std::int64_t count, bool kept_is_valid) {
-  const LayerShape& s = shape_;
-  const auto place = [&](Tensor kept, Shape shape, DType dtype) {
-    return kept ? kept.slice(begin, count) : workspace(shape, dtype);
-  };
-  const DType type = context_.compute_dtype;
-  FfnChunk chunk{
-      place(at.ffn_rstd, {count}, DType::kFloat32), place(at.normed_ffn, {count, s.hidden}, type),
-      place(at.gate_up, {count, 2 * s.ffn}, type), place(at.activation, {count, s.ffn}, type)};
+// The rows of what is kept, or workspace.
+Tensor DecoderLayer::rows_of(const Tensor& kept, std::int64_t begin, Shape shape,
+                             DType dtype) const {
+  return kept ? kept.slice(begin, shape[0]) : workspace(shape, dtype);
+}
+
+// `kept_is_valid`: what is kept was written by the forward pass and is not computed again.
+DecoderLayer::FfnChunk DecoderLayer::norm_ffn_chunk(const LayerTensors& weights,
+                                                    const LayerActivations& at, std::int64_t begin,
+                                                    std::int64_t count, bool kept_is_valid) {
+  const FfnChunk chunk{
+      rows_of(at.ffn_rstd, begin, {count}, DType::kFloat32),
+      rows_of(at.normed_ffn, begin, {count, shape_.hidden}, context_.compute_dtype)};
   if (!(kept_is_valid && at.normed_ffn)) {
-    context_.ops.rms_norm(
-        {at.middle.slice(begin, count), weights.ffn_norm, chunk.normed, chunk.rstd, s.rms_norm_eps},
-        context_.compute);
-  }
-  if (!(kept_is_valid && at.gate_up)) {
-    context_.ops.matmul({chunk.normed, weights.w13, chunk.gate_up, false, true}, context_.compute);
-  }
-  if (!(kept_is_valid && at.activation)) {
-    context_.ops.swiglu({chunk.gate_up, chunk.activation}, context_.compute);
+    context_.ops.rms_norm({at.middle.slice(begin, count), weights.ffn_norm, chunk.normed,
+                           chunk.rstd, shape_.rms_norm_eps},
+                          context_.compute);
   }
   return chunk;
 }
@@ -99,9 +93,13 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
   const Region region(context_.observer, context_.compute, {"feed-forward"});
   const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope chunk_scope(context_.arena);
-    const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/false);
+    const FfnChunk chunk = norm_ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/false);
+    const Tensor gate_up = at.gate_up ? at.gate_up.slice(begin, count) : Tensor();
+    const Tensor activation =
+        rows_of(at.activation, begin, {count, shape_.ffn}, context_.compute_dtype);
+    context_.ops.swiglu_matmul({chunk.normed, weights.w13, gate_up, activation}, context_.compute);
     const Tensor out = output.slice(begin, count);
-    context_.ops.matmul({chunk.activation, weights.w2, out, false, true}, context_.compute);
+    context_.ops.matmul({activation, weights.w2, out, false, true}, context_.compute);
     context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
     context_.ops.add(at.middle.slice(begin, count), out, context_.compute);
   };
@@ -132,18 +130,23 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors&
   const Region region(context_.observer, context_.compute, {"feed-forward backward"});
   const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope scope(context_.arena);
-    const FfnChunk chunk = ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/true);
+    const FfnChunk chunk = norm_ffn_chunk(weights, at, begin, count, /*kept_is_valid=*/true);
+    const DType type = context_.compute_dtype;
+    // Nobody reads gate and up after this: their gradients take their place.
+    const Tensor gate_up = rows_of(at.gate_up, begin, {count, 2 * shape_.ffn}, type);
+    if (!at.gate_up) {
+      context_.ops.swiglu_matmul({chunk.normed, weights.w13, gate_up, {}}, context_.compute);
+    }
+    const Tensor activation = rows_of(at.activation, begin, {count, shape_.ffn}, type);
     const Tensor dout = dx.slice(begin, count);
-    const Tensor dactivation = workspace({count, shape_.ffn});
-    const Tensor dgate_up = workspace({count, 2 * shape_.ffn});
+    context_.ops.swiglu_matmul_backward(
+        {dout, weights.w2, gate_up, gate_up, at.activation ? Tensor() : activation},
+        context_.compute);
+    context_.ops.matmul({dout, activation, gradients.w2, true, false, true}, context_.compute);
+    context_.ops.matmul({gate_up, chunk.normed, gradients.w13, true, false, true},
+                        context_.compute);
     const Tensor dnormed = workspace({count, shape_.hidden});
-    context_.ops.matmul({dout, weights.w2, dactivation}, context_.compute);
-    context_.ops.matmul({dout, chunk.activation, gradients.w2, true, false, true},
-                        context_.compute);
-    context_.ops.swiglu_backward({chunk.gate_up, dactivation, dgate_up}, context_.compute);
-    context_.ops.matmul({dgate_up, chunk.normed, gradients.w13, true, false, true},
-                        context_.compute);
-    context_.ops.matmul({dgate_up, weights.w13, dnormed}, context_.compute);
+    context_.ops.matmul({gate_up, weights.w13, dnormed}, context_.compute);
     context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
     context_.ops.rms_norm_backward({dnormed, at.middle.slice(begin, count), weights.ffn_norm,
                                     chunk.rstd, dout, gradients.ffn_norm},

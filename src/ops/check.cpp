@@ -214,20 +214,35 @@ void check_args(const AttentionBackwardArgs& args) {
   check.tensor("dvalue", args.dvalue, args.key.shape(), {args.dkey.dtype()});
 }
 
-void check_args(const SwigluArgs& args) {
-  const Checker check("swiglu");
-  check.compute("out", args.out, 2);
-  check.tensor("gate_up", args.gate_up, Shape{args.out.size(0), 2 * args.out.size(1)},
-               {args.out.dtype()});
+void check_args(const SwigluMatmulArgs& args) {
+  const Checker check("swiglu_matmul");
+  check.compute("x", args.x, 2);
+  const DType type = args.x.dtype();
+  check.tensor("weight", args.weight, 2, {type});
+  check.require(
+      args.weight.size(0) % 2 == 0 && args.weight.size(1) == args.x.size(1),
+      fmt::format("weight {} does not hold as many rows for gate as for up, as long as those of x "
+                  "{}",
+                  args.weight.shape().to_string(), args.x.shape().to_string()));
+  const std::int64_t rows = args.x.size(0);
+  const std::int64_t width = args.weight.size(0) / 2;
+  if (args.gate_up) check.tensor("gate_up", args.gate_up, Shape{rows, 2 * width}, {type});
+  if (args.out || !args.gate_up) check.tensor("out", args.out, Shape{rows, width}, {type});
 }
 
-void check_args(const SwigluBackwardArgs& args) {
-  const Checker check("swiglu_backward");
+void check_args(const SwigluMatmulBackwardArgs& args) {
+  const Checker check("swiglu_matmul_backward");
   check.compute("dout", args.dout, 2);
   const DType type = args.dout.dtype();
-  const Shape both{args.dout.size(0), 2 * args.dout.size(1)};
-  check.tensor("gate_up", args.gate_up, both, {type});
-  check.tensor("dgate_up", args.dgate_up, both, {type});
+  check.tensor("weight", args.weight, 2, {type});
+  const std::int64_t rows = args.dout.size(0);
+  const std::int64_t width = args.weight.size(1);
+  check.require(args.weight.size(0) == args.dout.size(1),
+                fmt::format("dout {} and weight {} do not multiply", args.dout.shape().to_string(),
+                            args.weight.shape().to_string()));
+  check.tensor("gate_up", args.gate_up, Shape{rows, 2 * width}, {type});
+  check.tensor("dgate_up", args.dgate_up, Shape{rows, 2 * width}, {type});
+  if (args.activation) check.tensor("activation", args.activation, Shape{rows, width}, {type});
 }
 
 void check_args(const EmbeddingArgs& args) {

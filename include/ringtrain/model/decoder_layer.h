@@ -42,7 +42,8 @@ struct LayerActivations {
 
 /// A pre-norm LLaMA decoder layer, forward and backward written out:
 ///   middle = input + wo . attention(rope(wqkv . norm(input)))
-///   output = middle + w2 . swiglu(w13 . norm(middle)), by chunks of mlp_chunk_size tokens
+///   output = middle + w2 . swiglu(w13 . norm(middle)), by chunks of mlp_chunk_size tokens;
+///   w13 . norm(middle) is in memory only where it is kept, or while a chunk's backward pass runs
 /// Matrices are split over tp as in Megatron-LM (arXiv:1909.08053): one all-reduce after wo and
 /// w2 forward, one after wqkv and w13 backward.
 class DecoderLayer {
@@ -60,7 +61,7 @@ class DecoderLayer {
                Tensor output);
 
   /// `dx` [rows, D] compute: gradient of the output on entry, of the input on return. Adds to
-  /// `gradients` (fp32).
+  /// `gradients` (fp32). Overwrites kept.gate_up.
   void backward(const LayerTensors& weights, const LayerTensors& gradients, LayerActivations kept,
                 Tensor lowest_visible, Tensor dx);
 
@@ -74,12 +75,13 @@ class DecoderLayer {
   void compute_middle(const LayerTensors& weights, LayerActivations& at);
 
   struct FfnChunk;
-  FfnChunk ffn_chunk(const LayerTensors& weights, const LayerActivations& at, std::int64_t begin,
-                     std::int64_t count, bool kept_is_valid);
+  FfnChunk norm_ffn_chunk(const LayerTensors& weights, const LayerActivations& at,
+                          std::int64_t begin, std::int64_t count, bool kept_is_valid);
   void backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
                     const LayerActivations& at, Tensor dx);
   void backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
                           LayerActivations at, Tensor lowest_visible, Tensor dx);
+  Tensor rows_of(const Tensor& kept, std::int64_t begin, Shape shape, DType dtype) const;
   Tensor workspace(Shape shape, DType dtype) const;
   Tensor workspace(Shape shape) const { return workspace(shape, context_.compute_dtype); }
 

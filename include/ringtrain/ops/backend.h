@@ -132,16 +132,25 @@ struct AttentionBackwardArgs {
   std::int64_t key_chunk_size = 0;
 };
 
-/// out = silu(gate) * up in fp32, rounded once. gate_up holds gate, then up, in each row.
-struct SwigluArgs {
-  Tensor gate_up;  ///< [rows, 2F] compute
-  Tensor out;      ///< [rows, F] compute
+/// The first half of a SwiGLU feed-forward block (arXiv:2002.05202): gate_up = x . weight^T, gate
+/// then up in each row, rounded to compute; out = silu(gate) * up of the rounded ones, in fp32,
+/// rounded once. What is absent is not stored, and changes no bit of the other.
+struct SwigluMatmulArgs {
+  Tensor x;        ///< [rows, D] compute
+  Tensor weight;   ///< [2F, D] compute: gate rows, then up rows
+  Tensor gate_up;  ///< [rows, 2F] compute, written; may be absent
+  Tensor out;      ///< [rows, F] compute, written; may be absent if gate_up is not
 };
 
-struct SwigluBackwardArgs {
-  Tensor gate_up;   ///< [rows, 2F] compute
-  Tensor dout;      ///< [rows, F] compute
-  Tensor dgate_up;  ///< [rows, 2F] compute, written; may be gate_up itself
+/// The way back from dout = the gradient of out . weight^T, the second half: dgate_up from the
+/// gradient of out, dout . weight, rounded to compute; and out once more.
+struct SwigluMatmulBackwardArgs {
+  Tensor dout;        ///< [rows, D] compute
+  Tensor weight;      ///< [D, F] compute
+  Tensor gate_up;     ///< [rows, 2F] compute
+  Tensor dgate_up;    ///< [rows, 2F] compute, written; may be gate_up itself
+  Tensor activation;  ///< [rows, F] compute, written with the bits of SwigluMatmulArgs::out; or
+                      ///< absent
 };
 
 /// Rows of this rank's part of the table; a token outside it gives a row of zeros.
@@ -284,8 +293,8 @@ class Backend {
   virtual void attention_forward(const AttentionForwardArgs& args, Stream& stream) = 0;
   virtual void attention_delta(const AttentionDeltaArgs& args, Stream& stream) = 0;
   virtual void attention_backward(const AttentionBackwardArgs& args, Stream& stream) = 0;
-  virtual void swiglu(const SwigluArgs& args, Stream& stream) = 0;
-  virtual void swiglu_backward(const SwigluBackwardArgs& args, Stream& stream) = 0;
+  virtual void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) = 0;
+  virtual void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream& stream) = 0;
   virtual void embedding(const EmbeddingArgs& args, Stream& stream) = 0;
   virtual void embedding_backward(const EmbeddingBackwardArgs& args, Stream& stream) = 0;
   virtual void cross_entropy_stats(const CrossEntropyStatsArgs& args, Stream& stream) = 0;

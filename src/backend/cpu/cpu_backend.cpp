@@ -97,13 +97,13 @@ class CpuBackend final : public Backend {
     compute(args, args.query, stream,
             [&]<typename T>(std::type_identity<T>) { cpu::attention_backward<T>(args); });
   }
-  void swiglu(const SwigluArgs& args, Stream& stream) override {
-    compute(args, args.out, stream,
-            [&]<typename T>(std::type_identity<T>) { cpu::swiglu<T>(args); });
+  void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) override {
+    compute(args, args.x, stream,
+            [&]<typename T>(std::type_identity<T>) { cpu::swiglu_matmul<T>(args); });
   }
-  void swiglu_backward(const SwigluBackwardArgs& args, Stream& stream) override {
+  void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream& stream) override {
     compute(args, args.dout, stream,
-            [&]<typename T>(std::type_identity<T>) { cpu::swiglu_backward<T>(args); });
+            [&]<typename T>(std::type_identity<T>) { cpu::swiglu_matmul_backward<T>(args); });
   }
   void embedding(const EmbeddingArgs& args, Stream& stream) override {
     compute(args, args.table, stream,

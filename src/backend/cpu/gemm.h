@@ -23,6 +23,9 @@ template <typename A>
 void blocked_gemm(std::int64_t m, std::int64_t n, std::int64_t k, Matrix<A> a, Matrix<A> b, A* out,
                   std::int64_t out_stride, bool accumulate);
 
+/// Rows of the output that cpu::matmul computes at a time, counted from the first.
+inline constexpr std::int64_t kMatmulTileRows = 128;
+
 /// "OpenBLAS 0.3.21" or "blocked loops".
 const char* gemm_description();
 

@@ -10,7 +10,6 @@ namespace {
 
 // Each task is one tile of the output over the whole inner dimension, so the order of every sum
 // is that of one single-threaded product. bf16 operands are widened kDepth columns at a time.
-constexpr std::int64_t kTileRows = 128;
 constexpr std::int64_t kTileColumns = 256;
 constexpr std::int64_t kDepth = 1024;
 
@@ -44,21 +43,22 @@ void matmul_into(const MatmulArgs& args) {
   const std::int64_t k = args.transpose_a ? args.a.size(0) : args.a.size(1);
   const std::int64_t depth = kWiden ? kDepth : std::max<std::int64_t>(k, 1);
   Out* out = args.out.data<Out>();
-  const std::int64_t row_tiles = (m + kTileRows - 1) / kTileRows;
+  const std::int64_t row_tiles = (m + kMatmulTileRows - 1) / kMatmulTileRows;
   const std::int64_t column_tiles = (n + kTileColumns - 1) / kTileColumns;
 #pragma omp parallel if (worth_threads(m * n * k / 16))
   {
     std::unique_ptr<A[]> a_scratch, b_scratch, sums;
     if constexpr (kWiden) {
-      a_scratch = std::make_unique_for_overwrite<A[]>(kTileRows * kDepth);
+      a_scratch = std::make_unique_for_overwrite<A[]>(kMatmulTileRows * kDepth);
       b_scratch = std::make_unique_for_overwrite<A[]>(kDepth * kTileColumns);
     }
-    if constexpr (kRound) sums = std::make_unique_for_overwrite<A[]>(kTileRows * kTileColumns);
+    if constexpr (kRound)
+      sums = std::make_unique_for_overwrite<A[]>(kMatmulTileRows * kTileColumns);
 #pragma omp for schedule(dynamic)
     for (std::int64_t tile = 0; tile < row_tiles * column_tiles; ++tile) {
-      const std::int64_t row = tile / column_tiles * kTileRows;
+      const std::int64_t row = tile / column_tiles * kMatmulTileRows;
       const std::int64_t column = tile % column_tiles * kTileColumns;
-      const std::int64_t rows = std::min(kTileRows, m - row);
+      const std::int64_t rows = std::min(kMatmulTileRows, m - row);
       const std::int64_t columns = std::min(kTileColumns, n - column);
       Out* corner = out + row * n + column;
       A* target = sums.get();

@@ -18,10 +18,10 @@
 #include "ringtrain/kernels/random_normal.h"
 #include "ringtrain/kernels/rms_norm.h"
 #include "ringtrain/kernels/rope.h"
-#include "ringtrain/kernels/swiglu.h"
 #include "ringtrain/kernels/transpose.h"
 #include "ringtrain/ops/backend.h"
 #include "ringtrain/ops/check.h"
+#include "swiglu_matmul.h"
 
 namespace ringtrain {
 namespace {
@@ -44,8 +44,8 @@ class CudaBackend final : public Backend {
     workspace_ = workspace.raw();
   }
   std::string description() const override {
-    return fmt::format("attention: {}; matmul: cuBLASLt {}", attention_.description(),
-                       CublasLt::version());
+    return fmt::format("attention: {}; matmul: cuBLASLt {}; swiglu: {}", attention_.description(),
+                       CublasLt::version(), swiglu_.description());
   }
 
   void fill(Tensor out, double value, Stream& stream) override {
@@ -178,22 +178,14 @@ class CudaBackend final : public Backend {
     attention_.backward(args, {static_cast<char*>(workspace()), kWorkspaceBytes}, native(stream));
   }
 
-  void swiglu(const SwigluArgs& args, Stream& stream) override {
+  void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) override {
     check_args(args);
-    kernels::launch_swiglu(
-        {args.gate_up.raw(), args.out.raw(), args.out.size(0), args.out.size(1), args.out.dtype()},
-        native(stream));
+    swiglu_.forward(args, {workspace(), kWorkspaceBytes}, native(stream));
   }
 
-  void swiglu_backward(const SwigluBackwardArgs& args, Stream& stream) override {
+  void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream& stream) override {
     check_args(args);
-    kernels::launch_swiglu_backward({.gate_up = args.gate_up.raw(),
-                                     .dout = args.dout.raw(),
-                                     .dgate_up = args.dgate_up.raw(),
-                                     .rows = args.dout.size(0),
-                                     .width = args.dout.size(1),
-                                     .compute = args.dout.dtype()},
-                                    native(stream));
+    swiglu_.backward(args, {workspace(), kWorkspaceBytes}, native(stream));
   }
 
   void embedding(const EmbeddingArgs& args, Stream& stream) override {
@@ -344,6 +336,7 @@ class CudaBackend final : public Backend {
   }
 
   CublasLt matmul_;
+  CudaSwigluMatmul swiglu_{matmul_};
   CudaAttention attention_;
   void* workspace_ = nullptr;
 };

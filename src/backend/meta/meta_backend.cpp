@@ -28,8 +28,10 @@ class MetaBackend final : public Backend {
   void attention_forward(const AttentionForwardArgs& args, Stream&) override { check_args(args); }
   void attention_delta(const AttentionDeltaArgs& args, Stream&) override { check_args(args); }
   void attention_backward(const AttentionBackwardArgs& args, Stream&) override { check_args(args); }
-  void swiglu(const SwigluArgs& args, Stream&) override { check_args(args); }
-  void swiglu_backward(const SwigluBackwardArgs& args, Stream&) override { check_args(args); }
+  void swiglu_matmul(const SwigluMatmulArgs& args, Stream&) override { check_args(args); }
+  void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream&) override {
+    check_args(args);
+  }
   void embedding(const EmbeddingArgs& args, Stream&) override { check_args(args); }
   void embedding_backward(const EmbeddingBackwardArgs& args, Stream&) override { check_args(args); }
   void cross_entropy_stats(const CrossEntropyStatsArgs& args, Stream&) override {

@@ -39,10 +39,11 @@ void attention_delta(const AttentionDeltaArgs& args);
 template <typename T>
 void attention_backward(const AttentionBackwardArgs& args);
 
+/// What is absent lives in blocks of rows.
 template <typename T>
-void swiglu(const SwigluArgs& args);
+void swiglu_matmul(const SwigluMatmulArgs& args);
 template <typename T>
-void swiglu_backward(const SwigluBackwardArgs& args);
+void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args);
 
 template <typename T>
 void embedding(const EmbeddingArgs& args);
