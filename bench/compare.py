@@ -5,8 +5,11 @@ clocks and temperature. A ratio above 1 says that ringtrain is faster.
 """
 
 import json
+import statistics
 import subprocess
 import sys
+
+import torch
 
 
 def add_arguments(parser):
@@ -20,6 +23,13 @@ def add_arguments(parser):
 def ringtrain_options(args):
     """What of them `ringtrain bench` takes."""
     return ["--json", "--device=cuda"] + (["--deterministic"] if args.deterministic else [])
+
+
+def add_call_arguments(parser, warmups, runs):
+    """The options of comparisons of single operations."""
+    parser.add_argument("--warmups", type=int, default=warmups)
+    parser.add_argument("--runs", type=int, default=runs)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
 
 
 class Ringtrain:
@@ -71,3 +81,38 @@ def device_state():
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "the state of the GPU is unknown"
+
+
+def compare_calls(part, args, cases, make_peer, peer_name, columns):
+    """Prints a row for each case of `ringtrain bench PART`: TFLOP/s of both and the ratio.
+
+    make_peer(case) has `flops` and measure(warmups, runs), in milliseconds; `columns` names the
+    words of a case.
+    """
+    torch.manual_seed(0)
+    options = [f"--warmups={args.warmups}", f"--runs={args.runs}", *ringtrain_options(args)]
+    ringtrain = Ringtrain(args.ringtrain, part, options)
+    if not args.json:
+        print(f"{device_state()}; torch {torch.__version__}, CUDA {torch.version.cuda}")
+        print(f"median of {args.runs} after {args.warmups}, {args.rounds} rounds in turns; TFLOP/s")
+        print(f"{columns:<52}{'ringtrain':>10}{peer_name:>8}{'ratio':>8}")
+    for text in cases:
+        peer = make_peer(text)
+        ours, theirs = in_turns(
+            args.rounds,
+            lambda: ringtrain.measure(text)["median_ms"],
+            lambda: peer.measure(args.warmups, args.runs),
+        )
+        ms, peer_ms = statistics.median(ours), statistics.median(theirs)
+        flops, ratio = peer.flops, peer_ms / ms
+        if args.json:
+            row = {"case": text, "ringtrain_ms": ours, f"{peer_name}_ms": theirs, "ratio": ratio}
+            print(json.dumps(row), flush=True)
+        else:
+            print(f"{text:<52}{flops / ms * 1e-9:>10.0f}{flops / peer_ms * 1e-9:>8.0f}{ratio:>8.3f}",
+                  flush=True)
+        del peer
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+    if not args.json:
+        print(device_state())

@@ -1,5 +1,5 @@
 // SwiGLU: one thread per kPack neighbouring columns, blocks over (row, column block).
-// Memory-bound (ringtrain bench membound).
+// Memory-bound.
 #include "kernels/tile/numeric.cuh"
 #include "kernels/tile/swiglu.cuh"
 #include "ringtrain/backend/cuda_check.h"

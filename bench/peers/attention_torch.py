@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from torch_timing import median_ms
+
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 PEAK_FLOPS = 989e12  # dense bf16 of the H100's and H200's data sheet
 
@@ -67,18 +69,7 @@ class Case:
         """Median milliseconds of one call."""
         call = self.forward if self.direction == "forward" else self.backward
         with sdpa_kernel(self.backend):
-            for _ in range(warmups):
-                call()
-            pairs = [
-                tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(runs)
-            ]
-            for begin, end in pairs:
-                begin.record()
-                call()
-                end.record()
-            torch.cuda.synchronize()
-        times = sorted(begin.elapsed_time(end) for begin, end in pairs)
-        return times[len(times) // 2]
+            return median_ms(call, warmups, runs)
 
 
 def main():

@@ -148,21 +148,6 @@ Work add(const Bench& b) {
   return {bytes_of(in) + 2 * bytes_of(inout), [=] { b.ops.add(in, inout, b.stream()); }};
 }
 
-Work swiglu(const Bench& b) {
-  const SwigluArgs args{.gate_up = b.random({b.sizes.tokens, 2 * b.sizes.ffn}, 1),
-                        .out = b.random({b.sizes.tokens, b.sizes.ffn}, 2)};
-  return {bytes_of(args.gate_up, args.out), [=] { b.ops.swiglu(args, b.stream()); }};
-}
-
-Work swiglu_backward(const Bench& b) {
-  const Shape both{b.sizes.tokens, 2 * b.sizes.ffn};
-  const SwigluBackwardArgs args{.gate_up = b.random(both, 1),
-                                .dout = b.random({b.sizes.tokens, b.sizes.ffn}, 2),
-                                .dgate_up = b.random(both, 3)};
-  return {bytes_of(args.gate_up, args.dout, args.dgate_up),
-          [=] { b.ops.swiglu_backward(args, b.stream()); }};
-}
-
 Work embedding(const Bench& b) {
   const EmbeddingArgs args{.tokens = b.upload(b.draw_tokens()),
                            .table = b.random({b.sizes.vocabulary, b.sizes.hidden}),
@@ -268,8 +253,6 @@ constexpr std::array kOperations{
     Operation{"attention_delta", attention_delta},
     Operation{"transpose", transpose},
     Operation{"add", add},
-    Operation{"swiglu", swiglu},
-    Operation{"swiglu_backward", swiglu_backward},
     Operation{"embedding", embedding},
     Operation{"embedding_backward", embedding_backward},
     Operation{"cross_entropy_stats", cross_entropy_stats},

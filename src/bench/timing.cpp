@@ -38,9 +38,9 @@ Tensor BenchTensors::allocate(Shape shape, DType dtype) {
   return {memory_.back()->data(), dtype, shape};
 }
 
-Tensor BenchTensors::random(Shape shape, DType dtype, std::uint64_t key) {
+Tensor BenchTensors::random(Shape shape, DType dtype, std::uint64_t key, double stddev) {
   const Tensor drawn = allocate({shape.num_elements()}, DType::kFloat32);
-  ops_.random_normal({drawn, key, 0, 1.0}, *stream_);
+  ops_.random_normal({drawn, key, 0, stddev}, *stream_);
   if (dtype == DType::kFloat32) return drawn.reshape(shape);
   const Tensor rounded = allocate(shape, dtype);
   ops_.cast(drawn, rounded.reshape({shape.num_elements()}), *stream_);

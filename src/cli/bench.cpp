@@ -27,6 +27,7 @@ int run_alone(const Invocation& invocation) {
 
 constexpr std::array kParts{
     Part{"attention", "attention, forward and backward", run_alone<bench_attention>},
+    Part{"ffn", "a SwiGLU feed-forward block, forward and backward", run_alone<bench_ffn>},
     Part{"membound", "the operations that memory bounds, beside a copy", run_alone<bench_membound>},
     Part{"step", "training steps on random tokens, by phase", bench_step},
     Part{"layer", "the layers of such steps, by part", bench_layer},

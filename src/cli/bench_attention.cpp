@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -118,27 +116,19 @@ AttentionBenchCase parse_case(const std::string& line) {
   return what;
 }
 
-void run_lines(Bench& bench, std::istream& lines) {
-  for (std::string line; std::getline(lines, line);) {
-    if (line.find_first_not_of(" \t\r") != std::string::npos) bench.run(parse_case(line));
-  }
-}
-
 void run_attention(const Request& request) {
   if (request.shapes && (request.single || request.direction)) {
     throw InvalidArgument("--shapes says all of a case; leave the other shape options out");
-  }
-  std::ifstream file;
-  if (request.shapes && *request.shapes != "-") {
-    file.open(*request.shapes);
-    if (!file) throw IoError(fmt::format("cannot read {}", *request.shapes));
   }
   Bench bench(request.options);
   if (!bench.has_gpu() && !request.shapes && !request.single) {
     throw InvalidArgument(
         "the standard table is for a GPU; name a shape, such as --seq_length=256");
   }
-  if (request.shapes) return run_lines(bench, file.is_open() ? file : std::cin);
+  if (request.shapes) {
+    return for_each_case(*request.shapes,
+                         [&](const std::string& line) { bench.run(parse_case(line)); });
+  }
   std::vector<AttentionBenchCase> cases = standard_attention_cases();
   if (request.single) {
     cases.assign(3, *request.single);

@@ -28,7 +28,6 @@ void add_options(ArgumentParser& parser, Request& request) {
   };
   size("tokens", "rows of activations", &MemboundSizes::tokens);
   size("hidden", "width of the residual stream", &MemboundSizes::hidden);
-  size("ffn", "width of the feed-forward block", &MemboundSizes::ffn);
   size("heads", "query heads", &MemboundSizes::heads);
   size("kv_heads", "key/value heads; divides heads", &MemboundSizes::kv_heads);
   size("head_dim", "width of a head", &MemboundSizes::head_dim);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <fstream>
+#include <iostream>
 
 #include "ringtrain/core/error.h"
 
@@ -46,6 +48,18 @@ void add_bench_options(ArgumentParser& parser, BenchOptions& options) {
                     [&](const std::string& text) { options.runs = bench_integer("runs", text); });
   parser.add_flag("json", "one JSON object a line", {group, "BOOL", "False"},
                   [&](bool value) { options.json = value; });
+}
+
+void for_each_case(const std::string& file, const std::function<void(const std::string&)>& body) {
+  std::ifstream opened;
+  if (file != "-") {
+    opened.open(file);
+    if (!opened) throw IoError(fmt::format("cannot read {}", file));
+  }
+  std::istream& lines = file == "-" ? std::cin : opened;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find_first_not_of(" \t\r") != std::string::npos) body(line);
+  }
 }
 
 BenchDevice::BenchDevice(const BenchOptions& options)

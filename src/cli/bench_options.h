@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,10 @@ void add_bench_options(ArgumentParser& parser, BenchOptions& options);
 std::int64_t bench_integer(const std::string& option, const std::string& text,
                            std::int64_t least = 1);
 
+/// Calls body(line) for the lines of `file` that are not blank, each when it is there: "-" is
+/// standard input, from which a partner may ask case by case. Errors: IoError.
+void for_each_case(const std::string& file, const std::function<void(const std::string&)>& body);
+
 /// The one device that a bench runs on.
 struct BenchDevice {
   /// Errors: InvalidArgument for an unknown device or dtype.
@@ -42,6 +47,7 @@ struct BenchDevice {
 
 /// One table each: `ringtrain bench attention`, ... without these two words.
 void bench_attention(const std::vector<std::string>& arguments);
+void bench_ffn(const std::vector<std::string>& arguments);
 void bench_membound(const std::vector<std::string>& arguments);
 /// These run training steps, with all of train's options, on as many ranks as there are.
 int bench_step(const Invocation& invocation);

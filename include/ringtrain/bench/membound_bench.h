@@ -16,7 +16,6 @@ namespace ringtrain {
 struct MemboundSizes {
   std::int64_t tokens = 16384;
   std::int64_t hidden = 4096;
-  std::int64_t ffn = 11008;
   std::int64_t heads = 32;
   std::int64_t kv_heads = 32;
   std::int64_t head_dim = 128;

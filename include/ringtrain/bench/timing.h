@@ -23,7 +23,7 @@ class BenchTensors {
 
   Tensor allocate(Shape shape, DType dtype);
   /// Normal numbers, the same for equal keys.
-  Tensor random(Shape shape, DType dtype, std::uint64_t key);
+  Tensor random(Shape shape, DType dtype, std::uint64_t key, double stddev = 1);
   template <typename T>
   Tensor upload(const std::vector<T>& values, Shape shape, DType dtype) {
     return upload_bytes(values.data(), shape, dtype);

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""A SwiGLU feed-forward block of PyTorch: the peer of `ringtrain bench ffn`.
+
+    ffn_torch.py [--warmups 30] [--runs 100] [CASE ...]
+
+A case is "tokens hidden ffn chunk direction" as in --shapes, chunk 0; without one, the standard
+table. Prints JSON lines. The median of single calls timed by events, on random normal bf16 data,
+compiled by torch.compile. The backward pass is autograd's, with the gradients of x and of the three
+weights in bf16. "forward" is the pass that autograd follows and so keeps gate and up, as is
+"forward_keeping"; where ringtrain repeats them, "backward_repeating", PyTorch repeats the whole
+block (activation checkpointing) and the time is of its backward pass alone.
+"""
+
+import argparse
+import json
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from torch_timing import median_ms
+
+PEAK_FLOPS = 989e12  # dense bf16 of the H100's and H200's data sheet
+DIRECTIONS = ("forward", "forward_keeping", "backward", "backward_repeating")
+
+
+def standard_cases():
+    """The cases that `ringtrain bench ffn` times."""
+    return [
+        f"{tokens} {hidden} {ffn} 0 {direction}"
+        for hidden, ffn in ((4096, 11008), (5120, 13824))
+        for tokens in (8192, 32768)
+        for direction in DIRECTIONS
+    ]
+
+
+def ffn(x, w1, w3, w2):
+    return (F.silu(x @ w1.T) * (x @ w3.T)) @ w2.T
+
+
+class Case:
+    """One case with its inputs; `measure` may be called again and again."""
+
+    def __init__(self, text):
+        *sizes, self.direction = text.split()
+        tokens, hidden, width, chunk = map(int, sizes)
+        if chunk != 0 or self.direction not in DIRECTIONS:
+            raise SystemExit(f"no such case: {text}")
+        self.flops = 6 * tokens * hidden * width
+        if self.direction.startswith("backward"):
+            self.flops *= 2
+
+        def tensor(rows, columns, scale=1.0):
+            drawn = torch.randn(rows, columns, device="cuda", dtype=torch.bfloat16)
+            return (drawn * scale).requires_grad_()
+
+        self.inputs = [
+            tensor(tokens, hidden),
+            tensor(width, hidden, hidden**-0.5),
+            tensor(width, hidden, hidden**-0.5),
+            tensor(hidden, width, width**-0.5),
+        ]
+        compiled = torch.compile(ffn)
+        self.block = compiled
+        if self.direction == "backward_repeating":
+            self.block = lambda *inputs: checkpoint(compiled, *inputs, use_reentrant=False)
+        self.out = self.block(*self.inputs)
+        self.dout = torch.randn_like(self.out)
+
+    def backward(self):
+        torch.autograd.grad(self.out, self.inputs, self.dout, retain_graph=True)
+
+    def prepare(self):
+        """Before each backward pass that repeats: its graph can be used once."""
+        if self.direction == "backward_repeating":
+            self.out = self.block(*self.inputs)
+
+    def measure(self, warmups, runs):
+        """Median milliseconds of one call."""
+        is_forward = self.direction.startswith("forward")
+        call = (lambda: self.block(*self.inputs)) if is_forward else self.backward
+        return median_ms(call, warmups, runs, self.prepare)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--warmups", type=int, default=30)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    for text in args.cases or standard_cases():
+        case = Case(text)
+        ms = case.measure(args.warmups, args.runs)
+        tflops = case.flops / ms * 1e-9
+        row = {"case": text, "median_ms": ms, "tflops": tflops}
+        print(json.dumps({**row, "share_of_peak": tflops * 1e12 / PEAK_FLOPS}), flush=True)
+        del case
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()
