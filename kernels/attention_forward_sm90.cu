@@ -76,7 +76,8 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   params.first = args.first;
   params.last = args.last;
 
-  int blocks = std::min(num_processors(), params.order.num_items);
+  const int processors = std::max(1, num_processors() - args.free_processors);
+  int blocks = std::min(processors, params.order.num_items);
   if (args.max_blocks > 0) blocks = std::min(blocks, args.max_blocks);
   const bool has_documents = args.lowest != nullptr;
   const auto run = is_wide ? (has_documents ? run_attention_forward_sm90<128, true>

@@ -1,4 +1,5 @@
 // Stands in for src/backend/cuda in a build without CUDA.
+#include "ringtrain/bench/paced_copy.h"
 #include "ringtrain/core/device.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/ops/backend.h"
@@ -20,6 +21,10 @@ std::unique_ptr<Device> make_cuda_device(int) {
 }
 
 std::unique_ptr<Backend> make_cuda_backend(Device&, bool) {
+  throw DeviceError(kAbsent);
+}
+
+std::unique_ptr<PacedCopier> make_cuda_paced_copier(Device&, const LinkModel&) {
   throw DeviceError(kAbsent);
 }
 

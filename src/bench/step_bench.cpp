@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <utility>
 
+#include "ringtrain/bench/timing.h"
 #include "ringtrain/comm/watchdog.h"
 #include "ringtrain/core/random.h"
 #include "ringtrain/data/cut_batch.h"
@@ -22,12 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 double ms_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double, std::milli>(end - begin).count();
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 /// Uniform tokens, each row one document; every one counts.

@@ -1,8 +1,25 @@
 #include "ringtrain/bench/timing.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ringtrain {
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+void draw_normal(Device& device, Backend& ops, Tensor out, std::uint64_t key, Stream& stream,
+                 double stddev) {
+  const Shape flat{out.num_elements()};
+  const DeviceMemory memory(device, static_cast<std::size_t>(flat[0]) * sizeof(float));
+  const Tensor drawn(memory.data(), DType::kFloat32, flat);
+  ops.random_normal({drawn, key, 0, stddev}, stream);
+  ops.cast(drawn, out.reshape(flat), stream);
+  stream.synchronise();
+}
 
 double median_ms(Device& device, Stream& stream, int warmups, int runs,
                  const std::function<void()>& call) {
@@ -21,9 +38,7 @@ double median_ms(Device& device, Stream& stream, int warmups, int runs,
   std::vector<double> seconds;
   for (std::size_t i = 0; i < ends.size(); ++i)
     seconds.push_back(ends[i]->seconds_since(*begins[i]));
-  const auto middle = seconds.begin() + runs / 2;
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle * 1e3;
+  return median(std::move(seconds)) * 1e3;
 }
 
 BenchTensors::BenchTensors(Device& device, Backend& ops)
@@ -39,14 +54,9 @@ Tensor BenchTensors::allocate(Shape shape, DType dtype) {
 }
 
 Tensor BenchTensors::random(Shape shape, DType dtype, std::uint64_t key, double stddev) {
-  const Tensor drawn = allocate({shape.num_elements()}, DType::kFloat32);
-  ops_.random_normal({drawn, key, 0, stddev}, *stream_);
-  if (dtype == DType::kFloat32) return drawn.reshape(shape);
-  const Tensor rounded = allocate(shape, dtype);
-  ops_.cast(drawn, rounded.reshape({shape.num_elements()}), *stream_);
-  stream_->synchronise();
-  memory_.erase(memory_.end() - 2);  // what was drawn
-  return rounded;
+  const Tensor tensor = allocate(shape, dtype);
+  draw_normal(device_, ops_, tensor, key, *stream_, stddev);
+  return tensor;
 }
 
 Tensor BenchTensors::upload_bytes(const void* values, Shape shape, DType dtype) {

@@ -31,6 +31,7 @@ constexpr std::array kParts{
     Part{"membound", "the operations that memory bounds, beside a copy", run_alone<bench_membound>},
     Part{"step", "training steps on random tokens, by phase", bench_step},
     Part{"layer", "the layers of such steps, by part", bench_layer},
+    Part{"ring", "ring attention of one rank against an emulated link", run_alone<bench_ring>},
 };
 
 }  // namespace

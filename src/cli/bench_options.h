@@ -49,6 +49,7 @@ struct BenchDevice {
 void bench_attention(const std::vector<std::string>& arguments);
 void bench_ffn(const std::vector<std::string>& arguments);
 void bench_membound(const std::vector<std::string>& arguments);
+void bench_ring(const std::vector<std::string>& arguments);
 /// These run training steps, with all of train's options, on as many ranks as there are.
 int bench_step(const Invocation& invocation);
 int bench_layer(const Invocation& invocation);

@@ -127,7 +127,7 @@ void SequenceAttention::attend_backward(const Backward& args, Tensor delta) {
 }
 
 void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key_value,
-                                     int key_rank) {
+                                     int key_rank, int free_processors) {
   if (!is_visible(key_rank)) return;
   AttentionForwardArgs step{args.query,
                             key_value[0],
@@ -141,6 +141,7 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
   step.last = ++fold.done == cut().num_visible;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
+  step.free_processors = free_processors;
   const Region region(context_.observer, context_.compute, {"attention forward"});
   context_.ops.attention_forward(step, context_.compute);
 }
@@ -197,7 +198,7 @@ void SequenceAttention::ring_forward(const Forward& args, Fold& fold) {
       hop("hop", step, current, next);
       context_.ring.record(*arrived_);
     }
-    forward_step(args, fold, current, owner(step));
+    forward_step(args, fold, current, owner(step), last ? 0 : options_.ring_sms);
     if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
@@ -257,7 +258,7 @@ Tensor SequenceAttention::gather_key_value(Tensor key_value) {
 
 void SequenceAttention::gathered_forward(const Forward& args, Fold& fold) {
   const Tensor whole = gather_key_value(args.key_value);
-  for (int r = 0; r < num_ranks(); ++r) forward_step(args, fold, whole[r], r);
+  for (int r = 0; r < num_ranks(); ++r) forward_step(args, fold, whole[r], r, 0);
 }
 
 void SequenceAttention::gathered_backward(const Backward& args, Tensor delta) {

@@ -11,6 +11,13 @@
 /// What the benches share: timing by the device's clock, and tensors in memory of their own.
 namespace ringtrain {
 
+/// The middle one of `values`, which is not empty.
+double median(std::vector<double> values);
+
+/// Fills `out` with normal numbers, the same for equal keys; waits for the device.
+void draw_normal(Device& device, Backend& ops, Tensor out, std::uint64_t key, Stream& stream,
+                 double stddev = 1);
+
 /// Milliseconds of single calls, which enqueue on `stream`: the median of `runs` after `warmups`.
 double median_ms(Device& device, Stream& stream, int warmups, int runs,
                  const std::function<void()>& call);

@@ -30,7 +30,8 @@ struct AttentionForwardSm90Args {
   const int* lowest = nullptr;
   bool first;
   bool last;
-  int max_blocks = 0;  // SMs to use; 0 for all. Fewer leave room for communication kernels
+  int free_processors = 0;  // SMs left to communication kernels; at least one is used
+  int max_blocks = 0;       // SMs to use; 0 for all others
 };
 
 /// Enqueues the step on `stream` and returns without waiting. Launches on one device must not

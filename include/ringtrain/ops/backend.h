@@ -104,6 +104,7 @@ struct AttentionForwardArgs {
   bool last = true;
   std::int64_t query_chunk_size = 0;  ///< rows scored at a time on the CPU; 0 for all
   std::int64_t key_chunk_size = 0;    ///< keys scored at a time on the CPU; 0 for all
+  int free_processors = 0;            ///< of a GPU: left to kernels of other streams
 };
 
 /// delta[b, n, t] = sum over H of out * dout; once per layer, before the backward steps.

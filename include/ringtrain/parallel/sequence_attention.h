@@ -21,6 +21,7 @@ struct SequenceAttentionOptions {
   KeyValueTransport transport = KeyValueTransport::kRing;
   std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
   std::int64_t key_chunk_size = 0;
+  int ring_sms = 0;  ///< of a GPU: left free by attention kernels while a hop is under way
 };
 
 /// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
@@ -93,7 +94,8 @@ class SequenceAttention {
   void attend(const Forward& args);
   void attend_backward(const Backward& args, Tensor delta);
   struct Fold;  // the running state of a forward pass
-  void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank);
+  void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank,
+                    int free_processors);
   void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
                      Tensor dkey_value);
   void ring_forward(const Forward& args, Fold& fold);

@@ -120,7 +120,8 @@ void CudaAttention::forward(const AttentionForwardArgs& args, const Workspace& w
          .visible = *visible,
          .lowest = first_visible_keys(args.mask, *visible, workspace, stream),
          .first = args.first,
-         .last = args.last},
+         .last = args.last,
+         .free_processors = args.free_processors},
         stream);
     return;
   }

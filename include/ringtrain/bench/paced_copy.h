@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "ringtrain/core/device.h"
+
+namespace ringtrain {
+
+/// What carries a message over an emulated link on a GPU.
+enum class LinkTransport {
+  kCopyEngine,  ///< copy engines: no processor is busy
+  kProcessors   ///< a kernel on `processors` processors, as NCCL does it
+};
+
+/// A link between two ranks, one direction.
+struct LinkModel {
+  double bytes_per_s = 370e9;
+  double latency_s = 5e-6;  ///< of a message
+  LinkTransport transport = LinkTransport::kCopyEngine;
+  int processors = 0;  ///< of kProcessors
+};
+
+/// One part of a message.
+struct CopyPiece {
+  void* to;
+  const void* from;
+  std::size_t bytes;  ///< a multiple of 16, as both addresses
+};
+
+/// Copies within one device that take as long as a message over a slower link: data really move,
+/// and no sooner than the link would have brought them.
+class PacedCopier {
+ public:
+  virtual ~PacedCopier() = default;
+  /// Enqueues one message on `stream`, the same in every call, and returns without waiting.
+  virtual void copy(std::span<const CopyPiece> message, Stream& stream) = 0;
+};
+
+/// For a CPU or CUDA device, which outlives it. Errors: InvalidArgument for a link without speed.
+std::unique_ptr<PacedCopier> make_paced_copier(Device& device, const LinkModel& link);
+/// The same of a CUDA device only. Errors: DeviceError in a build without CUDA.
+std::unique_ptr<PacedCopier> make_cuda_paced_copier(Device& device, const LinkModel& link);
+
+}  // namespace ringtrain

@@ -1,0 +1,84 @@
+#include "emulated_rank.h"
+
+#include <utility>
+
+#include "ringtrain/bench/timing.h"
+#include "ringtrain/train/memory_plan.h"
+
+namespace ringtrain {
+namespace {
+
+MeshShape shape_of(const RingBenchCase& what) {
+  MeshShape shape;
+  shape.sp = what.num_ranks;
+  return shape;
+}
+
+MeshCoordinates place_of(const RingBenchCase& what) {
+  MeshCoordinates place;
+  place.sp = what.rank;
+  return place;
+}
+
+Mesh mesh_around(std::unique_ptr<Communicator> ring, Device& device, const RingBenchCase& what) {
+  Mesh mesh;
+  mesh.shape = shape_of(what);
+  mesh.coordinates = place_of(what);
+  mesh.ring = std::move(ring);
+  for (auto* group : {&mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
+    *group = make_one_rank_communicator(device);
+  }
+  return mesh;
+}
+
+}  // namespace
+
+RankAttention::RankAttention(Context& context, const RingBenchCase& what)
+    : attention_(context, {what.sequence_layout()},
+                 {.transport = KeyValueTransport::kRing, .ring_sms = what.ring_sms}) {
+  const auto allocate = [&](Shape shape, DType dtype) {
+    return context.arena.allocate(shape, dtype, MemoryKind::kActivations);
+  };
+  const Shape queries{what.batch, what.seq_length, what.heads, what.head_dim};
+  const Shape keys{2, what.batch, what.seq_length, what.kv_heads, what.head_dim};
+  query = allocate(queries, context.compute_dtype);
+  key_value = allocate(keys, context.compute_dtype);
+  out = allocate(queries, context.compute_dtype);
+  lse = allocate({what.batch, what.heads, what.seq_length}, DType::kFloat32);
+  dout = allocate(queries, context.compute_dtype);
+  dquery = allocate(queries, DType::kFloat32);
+  dkey_value = allocate(keys, DType::kFloat32);
+}
+
+EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const RingBenchCase& what)
+    : device_(device),
+      ops_(ops),
+      compute_(device.make_stream(StreamPriority::kNormal)),
+      ring_(device.make_stream(StreamPriority::kHigh)),
+      others_(device.make_stream(StreamPriority::kNormal)),
+      trace_(device, {compute_.get(), ring_.get()}) {
+  auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
+  link_ = link.get();
+  mesh_ = mesh_around(std::move(link), device, what);
+  const MemoryPlan plan = plan_memory(
+      {mesh_.shape, mesh_.coordinates, device.type(), compute}, [&](Context& context) {
+        RankAttention attention(context, what);
+        attention.forward();
+        attention.backward();
+      });
+  memory_.emplace(device, plan.device.bytes);
+  arena_.emplace(memory_->data(), memory_->bytes());
+  bind_workspace(ops, *arena_);
+  context_.emplace(Context{device, ops, *arena_, mesh_, *compute_, *ring_, *others_, compute, host_,
+                           *others_, *others_, &trace_});
+  attention_.emplace(*context_, what);
+}
+
+void EmulatedRank::draw_inputs() {
+  auto key = static_cast<std::uint64_t>(mesh_.coordinates.sp) << 8;
+  for (const Tensor& input : {attention_->query, attention_->key_value, attention_->dout}) {
+    draw_normal(device_, ops_, input, ++key, *compute_);
+  }
+}
+
+}  // namespace ringtrain

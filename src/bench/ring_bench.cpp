@@ -1,0 +1,188 @@
+#include "ringtrain/bench/ring_bench.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "emulated_rank.h"
+#include "ringtrain/bench/timing.h"
+#include "ringtrain/core/error.h"
+
+namespace ringtrain {
+namespace {
+
+/// Durations of the calls of one kind, from events on one stream.
+class Stopwatch {
+ public:
+  explicit Stopwatch(Device& device) : device_(device) {}
+
+  void time(Stream& stream, const std::function<void()>& call) {
+    spans_.push_back({device_.make_timed_event(), device_.make_timed_event()});
+    stream.record(*spans_.back().begin);
+    call();
+    stream.record(*spans_.back().end);
+  }
+  /// Waits for the device. The first `skipped` calls do not count.
+  double median_s(std::size_t skipped) {
+    std::vector<double> seconds;
+    for (std::size_t i = skipped; i < spans_.size(); ++i) {
+      spans_[i].end->synchronise();
+      seconds.push_back(spans_[i].end->seconds_since(*spans_[i].begin));
+    }
+    return median(std::move(seconds));
+  }
+
+ private:
+  struct Span {
+    std::unique_ptr<Event> begin, end;
+  };
+  Device& device_;
+  std::vector<Span> spans_;
+};
+
+/// Both passes of one kind.
+struct PassStopwatch {
+  explicit PassStopwatch(Device& device) : forward(device), backward(device) {}
+  void time(EmulatedRank& rank) {
+    forward.time(rank.compute(), [&] { rank.attention().forward(); });
+    backward.time(rank.compute(), [&] { rank.attention().backward(); });
+  }
+  Stopwatch forward, backward;
+};
+
+/// What is enqueued on `next` later runs after all that is enqueued on `done` now.
+void chain(Device& device, Stream& done, Stream& next) {
+  const std::unique_ptr<Event> event = device.make_event();
+  done.record(*event);
+  next.wait(*event);
+}
+
+class RingTimer {
+ public:
+  RingTimer(Device& device, Backend& ops, DType compute, const RingBenchCase& what)
+      : device_(device),
+        copier_(make_paced_copier(device, what.link)),
+        rank_(device, ops, compute, what),
+        whole_(device, ops, compute, what.unsplit()) {
+    rank_.draw_inputs();
+    whole_.draw_inputs();
+  }
+
+  RingBenchResult run(int warmups, int runs) {
+    PassStopwatch ring(device_), compute(device_), whole(device_);
+    for (int i = 0; i < warmups + runs; ++i) {
+      // The host enqueues a ring while the device still has the whole sequence before it.
+      whole.time(whole_);
+      chain(device_, whole_.compute(), rank_.compute());
+      rank_.link().carry_by(copier_.get());
+      ring.time(rank_);
+      rank_.link().carry_by(nullptr);
+      compute.time(rank_);
+      chain(device_, rank_.compute(), whole_.compute());
+    }
+    rank_.link().carry_by(copier_.get());
+    const auto skipped = static_cast<std::size_t>(warmups);
+    const double share = 1.0 / rank_.link().size();
+    RingBenchResult result;
+    result.forward = {ring.forward.median_s(skipped), compute.forward.median_s(skipped),
+                      share * whole.forward.median_s(skipped),
+                      waited_s([&] { rank_.attention().forward(); })};
+    result.backward = {ring.backward.median_s(skipped), compute.backward.median_s(skipped),
+                       share * whole.backward.median_s(skipped),
+                       waited_s([&] { rank_.attention().backward(); })};
+    return result;
+  }
+
+ private:
+  /// Seconds in which the compute stream waits for the ring during `pass`, the median of a few.
+  double waited_s(const std::function<void()>& pass) {
+    constexpr int kRuns = 5;
+    std::vector<double> waited;
+    for (int i = 0; i < kRuns; ++i) {
+      whole_.attention().forward();  // the host gets ahead meanwhile
+      chain(device_, whole_.compute(), rank_.compute());
+      rank_.trace().start(StreamTrace::Detail::kExposed);
+      pass();
+      rank_.trace().stop();
+      waited.push_back(rank_.trace().exposed_share());
+    }
+    return median(std::move(waited));
+  }
+
+  Device& device_;
+  std::unique_ptr<PacedCopier> copier_;
+  EmulatedRank rank_;
+  EmulatedRank whole_;
+};
+
+/// `flops`: of a pass; `bytes`: that a rank sends beside one of its steps, in `messages`.
+HiddenHop hidden_hop(const RingBenchCase& what, double flops, double compute_s, double bytes,
+                     int messages) {
+  const auto tokens = static_cast<double>(what.seq_length);
+  HiddenHop hop{};
+  hop.flops_per_s = flops / compute_s;
+  hop.bytes = bytes;
+  hop.step_s = compute_s / what.num_ranks;
+  const double latency_s = messages * what.link.latency_s;
+  hop.hop_s = bytes / what.link.bytes_per_s + latency_s;
+  // a c^2 = b c + latency, for c tokens
+  const double a = hop.step_s / (tokens * tokens);
+  const double b = bytes / tokens / what.link.bytes_per_s;
+  hop.least_tokens =
+      static_cast<std::int64_t>(std::ceil((b + std::sqrt(b * b + 4 * a * latency_s)) / (2 * a)));
+  hop.paper_tokens =
+      static_cast<std::int64_t>(std::ceil(hop.flops_per_s / what.link.bytes_per_s));
+  return hop;
+}
+
+}  // namespace
+
+SequenceLayout RingBenchCase::sequence_layout() const {
+  for (const std::int64_t size : {std::int64_t{num_ranks}, seq_length, batch, heads, kv_heads,
+                                  head_dim}) {
+    if (size < 1) {
+      throw InvalidArgument(fmt::format("sizes of attention must be at least 1, got {}", size));
+    }
+  }
+  if (heads % kv_heads != 0) {
+    throw InvalidArgument(fmt::format("kv_heads {} does not divide heads {}", kv_heads, heads));
+  }
+  if (rank < 0 || rank >= num_ranks) {
+    throw InvalidArgument(fmt::format("rank {} is not on a ring of {}", rank, num_ranks));
+  }
+  return {layout, num_ranks * seq_length, num_ranks};
+}
+
+RingBenchCase RingBenchCase::unsplit() const {
+  RingBenchCase whole = *this;
+  whole.seq_length *= num_ranks;
+  whole.num_ranks = 1;
+  whole.rank = 0;
+  return whole;
+}
+
+RingPass RingBenchResult::both() const {
+  return {forward.ring_s + backward.ring_s, forward.compute_s + backward.compute_s,
+          forward.whole_s + backward.whole_s, forward.waited_s + backward.waited_s};
+}
+
+RingBenchResult time_ring(Device& device, Backend& ops, DType compute, const RingBenchCase& what,
+                          int warmups, int runs) {
+  what.sequence_layout();
+  RingBenchResult result = RingTimer(device, ops, compute, what).run(warmups, runs);
+  const auto product = [](auto... sizes) { return (1.0 * ... * static_cast<double>(sizes)); };
+  const double flops = product(2, what.batch, what.heads, what.head_dim, what.num_ranks,
+                               what.seq_length, what.seq_length);
+  const double elements =
+      product(2, what.batch, what.seq_length, what.kv_heads, what.head_dim);
+  const auto key_value_bytes = elements * static_cast<double>(size_of(compute));
+  const auto gradient_bytes = elements * static_cast<double>(sizeof(float));
+  result.forward_hop = hidden_hop(what, flops, result.forward.compute_s, key_value_bytes, 1);
+  result.backward_hop = hidden_hop(what, 2.5 * flops, result.backward.compute_s,
+                                   key_value_bytes + gradient_bytes, 2);
+  return result;
+}
+
+}  // namespace ringtrain
