@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     load(first + step);
     if (threadIdx.x == 0) {
-      rest_until(start + static_cast<std::int64_t>(
-                             static_cast<double>(min(carried, words)) * ns_per_word));
+      rest_until(start +
+                 static_cast<std::int64_t>(static_cast<double>(min(carried, words)) * ns_per_word));
     }
     __syncthreads();
   }

@@ -57,8 +57,8 @@ void EmulatedLink::exchange(std::span<const Transfer> transfers, Stream& stream)
   if (copier_ == nullptr) return;
   std::vector<CopyPiece> message;
   for (const Transfer& each : transfers) {
-    if (each.to != (rank_ + 1) % size_ || each.from != (rank_ + size_ - 1) % size_ ||
-        !each.sent || each.sent.bytes() != each.received.bytes()) {
+    if (each.to != (rank_ + 1) % size_ || each.from != (rank_ + size_ - 1) % size_ || !each.sent ||
+        each.sent.bytes() != each.received.bytes()) {
       refuse("message that is no hop around the ring");
     }
     message.push_back({each.received.raw(), source_of(each.sent, stream), each.sent.bytes()});

@@ -35,7 +35,9 @@ Mesh mesh_around(std::unique_ptr<Communicator> ring, Device& device, const RingB
 
 RankAttention::RankAttention(Context& context, const RingBenchCase& what)
     : attention_(context, {what.sequence_layout()},
-                 {.transport = KeyValueTransport::kRing, .ring_sms = what.ring_sms}) {
+                 {.transport = KeyValueTransport::kRing,
+                  .ring_sms = what.ring_sms,
+                  .gradient_dtype = what.gradient_dtype}) {
   const auto allocate = [&](Shape shape, DType dtype) {
     return context.arena.allocate(shape, dtype, MemoryKind::kActivations);
   };
@@ -60,8 +62,8 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
   auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
   link_ = link.get();
   mesh_ = mesh_around(std::move(link), device, what);
-  const MemoryPlan plan = plan_memory(
-      {mesh_.shape, mesh_.coordinates, device.type(), compute}, [&](Context& context) {
+  const MemoryPlan plan =
+      plan_memory({mesh_.shape, mesh_.coordinates, device.type(), compute}, [&](Context& context) {
         RankAttention attention(context, what);
         attention.forward();
         attention.backward();

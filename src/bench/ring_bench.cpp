@@ -132,16 +132,15 @@ HiddenHop hidden_hop(const RingBenchCase& what, double flops, double compute_s, 
   const double b = bytes / tokens / what.link.bytes_per_s;
   hop.least_tokens =
       static_cast<std::int64_t>(std::ceil((b + std::sqrt(b * b + 4 * a * latency_s)) / (2 * a)));
-  hop.paper_tokens =
-      static_cast<std::int64_t>(std::ceil(hop.flops_per_s / what.link.bytes_per_s));
+  hop.paper_tokens = static_cast<std::int64_t>(std::ceil(hop.flops_per_s / what.link.bytes_per_s));
   return hop;
 }
 
 }  // namespace
 
 SequenceLayout RingBenchCase::sequence_layout() const {
-  for (const std::int64_t size : {std::int64_t{num_ranks}, seq_length, batch, heads, kv_heads,
-                                  head_dim}) {
+  for (const std::int64_t size :
+       {std::int64_t{num_ranks}, seq_length, batch, heads, kv_heads, head_dim}) {
     if (size < 1) {
       throw InvalidArgument(fmt::format("sizes of attention must be at least 1, got {}", size));
     }
@@ -175,13 +174,12 @@ RingBenchResult time_ring(Device& device, Backend& ops, DType compute, const Rin
   const auto product = [](auto... sizes) { return (1.0 * ... * static_cast<double>(sizes)); };
   const double flops = product(2, what.batch, what.heads, what.head_dim, what.num_ranks,
                                what.seq_length, what.seq_length);
-  const double elements =
-      product(2, what.batch, what.seq_length, what.kv_heads, what.head_dim);
+  const double elements = product(2, what.batch, what.seq_length, what.kv_heads, what.head_dim);
   const auto key_value_bytes = elements * static_cast<double>(size_of(compute));
-  const auto gradient_bytes = elements * static_cast<double>(sizeof(float));
+  const auto gradient_bytes = elements * static_cast<double>(size_of(what.gradient_dtype));
   result.forward_hop = hidden_hop(what, flops, result.forward.compute_s, key_value_bytes, 1);
-  result.backward_hop = hidden_hop(what, 2.5 * flops, result.backward.compute_s,
-                                   key_value_bytes + gradient_bytes, 2);
+  result.backward_hop =
+      hidden_hop(what, 2.5 * flops, result.backward.compute_s, key_value_bytes + gradient_bytes, 2);
   return result;
 }
 

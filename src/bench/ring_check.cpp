@@ -88,9 +88,10 @@ class RingChecker {
   /// Between [..., tokens of a rank, heads, head_dim] and [..., tokens of all, heads, head_dim].
   void copy_rows(const std::vector<Run>& runs, Tensor part, Tensor whole, bool into_whole,
                  Stream& stream) {
-    const std::size_t row = static_cast<std::size_t>(part.size(-1) * part.size(-2)) *
-                            size_of(part.dtype());
-    const std::int64_t outer = part.num_elements() / (part.size(-1) * part.size(-2) * part.size(-3));
+    const std::size_t row =
+        static_cast<std::size_t>(part.size(-1) * part.size(-2)) * size_of(part.dtype());
+    const std::int64_t outer =
+        part.num_elements() / (part.size(-1) * part.size(-2) * part.size(-3));
     for (std::int64_t b = 0; b < outer; ++b) {
       for (const Run& run : runs) {
         const auto at = [&](const Tensor& tensor, std::int64_t token) {

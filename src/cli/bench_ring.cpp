@@ -50,39 +50,39 @@ void add_shape_options(ArgumentParser& parser, RingBenchCase& what) {
   size("heads", "query heads", what.heads);
   size("kv_heads", "key/value heads; divides heads", what.kv_heads);
   size("head_dim", "width of a head", what.head_dim);
-  parser.add_option(
-      "sp_layout", "zigzag, striped or contiguous",
-      {shape, "TEXT", std::string(name_of(what.layout))},
-      [&](const std::string& text) { what.layout = SequenceLayout::parse(text); });
+  parser.add_option("sp_layout", "zigzag, striped or contiguous",
+                    {shape, "TEXT", std::string(name_of(what.layout))},
+                    [&](const std::string& text) { what.layout = SequenceLayout::parse(text); });
 }
 
 void add_link_options(ArgumentParser& parser, RingBenchCase& what) {
   const std::string group = "Link";
-  parser.add_option("link_gbps", "GB/s, one direction",
-                    {group, "NUMBER", fmt::format("{}", what.link.bytes_per_s / kGiga)},
-                    [&](const std::string& text) {
-                      what.link.bytes_per_s = kGiga * number("link_gbps", text);
-                    });
-  parser.add_option("link_us", "latency of a message in microseconds",
-                    {group, "NUMBER", fmt::format("{}", what.link.latency_s / kMicro)},
-                    [&](const std::string& text) {
-                      what.link.latency_s = kMicro * number("link_us", text);
-                    });
   parser.add_option(
-      "ring_transport", "copy: copy engines carry messages; sm: a kernel on --ring_sms SMs",
-      {group, "TEXT", "copy"}, [&](const std::string& text) {
-        if (text != "copy" && text != "sm") {
-          throw InvalidArgument(
-              fmt::format("--ring_transport={} is unknown; expected copy or sm", text));
-        }
-        what.link.transport =
-            text == "copy" ? LinkTransport::kCopyEngine : LinkTransport::kProcessors;
-      });
+      "link_gbps", "GB/s, one direction",
+      {group, "NUMBER", fmt::format("{}", what.link.bytes_per_s / kGiga)},
+      [&](const std::string& text) { what.link.bytes_per_s = kGiga * number("link_gbps", text); });
+  parser.add_option(
+      "link_us", "latency of a message in microseconds",
+      {group, "NUMBER", fmt::format("{}", what.link.latency_s / kMicro)},
+      [&](const std::string& text) { what.link.latency_s = kMicro * number("link_us", text); });
+  parser.add_option("ring_transport",
+                    "copy: copy engines carry messages; sm: a kernel on --ring_sms SMs",
+                    {group, "TEXT", "copy"}, [&](const std::string& text) {
+                      if (text != "copy" && text != "sm") {
+                        throw InvalidArgument(fmt::format(
+                            "--ring_transport={} is unknown; expected copy or sm", text));
+                      }
+                      what.link.transport =
+                          text == "copy" ? LinkTransport::kCopyEngine : LinkTransport::kProcessors;
+                    });
   parser.add_option("ring_sms", "as of ringtrain train", {group, "INT", "0"},
                     [&](const std::string& text) {
                       what.ring_sms = static_cast<int>(bench_integer("ring_sms", text, 0));
                       what.link.processors = what.ring_sms;
                     });
+  parser.add_option("ring_gradient_dtype", "as of ringtrain train: fp32 or bf16",
+                    {group, "TEXT", "fp32"},
+                    [&](const std::string& text) { what.gradient_dtype = dtype_from_name(text); });
 }
 
 struct Row {
@@ -108,6 +108,7 @@ nlohmann::ordered_json to_json(const Request& request, const BenchDevice& on, co
       {"link_us", what.link.latency_s / kMicro},
       {"ring_transport", what.link.transport == LinkTransport::kCopyEngine ? "copy" : "sm"},
       {"ring_sms", what.ring_sms},
+      {"ring_gradient_dtype", name_of(what.gradient_dtype)},
       {"direction", row.direction},
       {"ring_ms", row.pass.ring_s / kMilli},
       {"compute_ms", row.pass.compute_s / kMilli},
@@ -140,14 +141,14 @@ void print_header(const Request& request, const BenchDevice& on) {
              what.link.bytes_per_s / kGiga, what.link.latency_s / kMicro, carrier, what.ring_sms,
              request.options.runs, request.options.warmups);
   fmt::print("{:<9} {:>9} {:>11} {:>8} {:>12} {:>6} {:>8} {:>8} {:>8} {:>12} {:>9}\n", "direction",
-             "ring ms", "compute ms", "exposed", fmt::format("1 rank / {}", what.num_ranks), "ratio",
-             "TFLOP/s", "step ms", "hop ms", "hidden from", "c >= F/B");
+             "ring ms", "compute ms", "exposed", fmt::format("1 rank / {}", what.num_ranks),
+             "ratio", "TFLOP/s", "step ms", "hop ms", "hidden from", "c >= F/B");
 }
 
 void print_row(const Row& row) {
   fmt::print("{:<9} {:>9.3f} {:>11.3f} {:>7.1f}% {:>12.3f} {:>6.3f}", row.direction,
-             row.pass.ring_s / kMilli, row.pass.compute_s / kMilli,
-             100 * row.pass.exposed_share(), row.pass.whole_s / kMilli, row.pass.ratio());
+             row.pass.ring_s / kMilli, row.pass.compute_s / kMilli, 100 * row.pass.exposed_share(),
+             row.pass.whole_s / kMilli, row.pass.ratio());
   if (row.hop != nullptr) {
     fmt::print(" {:>8.1f} {:>8.3f} {:>8.3f} {:>12} {:>9}", row.hop->flops_per_s * 1e-12,
                row.hop->step_s / kMilli, row.hop->hop_s / kMilli, row.hop->least_tokens,
@@ -183,9 +184,10 @@ void check(const Request& request, BenchDevice& on) {
                                               {"tolerance", tolerance}}
                            .dump());
   } else {
-    fmt::print("all {} ranks against unsplit attention, relative L2: out {:.2e}, dquery {:.2e}, "
-               "dkey and dvalue {:.2e} (at most {:.0e})\n",
-               request.what.num_ranks, found.out, found.dquery, found.dkey_value, tolerance);
+    fmt::print(
+        "all {} ranks against unsplit attention, relative L2: out {:.2e}, dquery {:.2e}, "
+        "dkey and dvalue {:.2e} (at most {:.0e})\n",
+        request.what.num_ranks, found.out, found.dquery, found.dkey_value, tolerance);
   }
   if (!(found.largest() <= tolerance)) {
     throw Error(ExitCode::kCheckFailed, "the ring and unsplit attention differ");
@@ -198,8 +200,9 @@ void bench_ring(const std::vector<std::string>& arguments) {
   Request request;
   request.options.warmups = 3;
   request.options.runs = 20;
-  ArgumentParser parser("ringtrain bench ring",
-                        "Times ring attention of one rank against an emulated link, on one device.");
+  ArgumentParser parser(
+      "ringtrain bench ring",
+      "Times ring attention of one rank against an emulated link, on one device.");
   add_shape_options(parser, request.what);
   add_link_options(parser, request.what);
   parser.add_flag("check", "compare the results of all ranks with unsplit attention instead",

@@ -1,5 +1,6 @@
 #include "ringtrain/parallel/sequence_attention.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -16,6 +17,17 @@ Shape lse_shape(const Tensor& query) {
   return {query.size(0), query.size(2), query.size(1)};
 }
 
+/// What `segment` shows of keys [token, token + tokens), counted from `token`; nothing if that is
+/// none.
+std::optional<AttentionSegment> among_keys(const AttentionSegment& segment, std::int64_t token,
+                                           std::int64_t tokens) {
+  const std::int64_t begin = std::max(segment.k0, token);
+  const std::int64_t end = std::min(segment.k0 + segment.kn, token + tokens);
+  const std::int64_t shift = segment.shift - (begin - segment.k0);
+  if (begin >= end || segment.qn + shift <= 0) return {};  // the last row sees the first of them
+  return AttentionSegment{segment.q0, segment.qn, begin - token, end - begin, shift};
+}
+
 }  // namespace
 
 // Steps fold into `partial` until the last visible one writes the output.
@@ -30,8 +42,8 @@ SequenceAttention::SequenceAttention(Context& context, const std::vector<Sequenc
       options_(options),
       exchange_(context),
       computed_(context.device.make_event()),
-      arrived_(context.device.make_event()),
-      returned_(context.device.make_event()) {
+      arrived_(context.device.make_event()) {
+  for (auto& event : returned_) event = context.device.make_event();
   for (const SequenceLayout& layout : layouts) {
     Cut cut;
     cut.positions = context.arena.allocate({num_ranks(), layout.group_length()}, DType::kInt32,
@@ -61,15 +73,26 @@ DType SequenceAttention::dkey_value_type(std::int64_t heads, std::int64_t kv_hea
   return is_one_step && heads == kv_heads ? context_.compute_dtype : DType::kFloat32;
 }
 
-AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank) const {
+AttentionMask SequenceAttention::mask(Tensor lowest_visible, int key_rank,
+                                      const KeyPart& part) const {
   const auto& segments = cut().segments[static_cast<std::size_t>(key_rank)];
   AttentionMask mask{.query_positions = cut().positions[rank()],
-                     .key_positions = cut().positions[key_rank],
-                     .lowest_visible = lowest_visible,
+                     .key_positions = cut().positions[key_rank].slice(part.token, part.tokens),
+                     .lowest_visible = {},
                      .causal = true,
                      .segment = {}};
-  if (segments.size() == 1) mask.segment = segments.front();
+  if (lowest_visible) mask.lowest_visible = lowest_visible.slice(part.sequence, part.sequences);
+  if (segments.size() == 1) {
+    mask.segment = among_keys(segments.front(), part.token, part.tokens);
+  }
   return mask;
+}
+
+bool SequenceAttention::is_visible(int key_rank, const KeyPart& part) const {
+  const auto& segments = cut().segments[static_cast<std::size_t>(key_rank)];
+  return std::any_of(segments.begin(), segments.end(), [&](const AttentionSegment& segment) {
+    return among_keys(segment, part.token, part.tokens).has_value();
+  });
 }
 
 void SequenceAttention::forward(const Forward& args) {
@@ -135,7 +158,7 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
                             fold.partial,
                             args.lse,
                             args.out,
-                            mask(args.lowest_visible, key_rank),
+                            mask(args.lowest_visible, key_rank, whole(key_value)),
                             softmax_scale(args.query)};
   step.first = fold.done == 0;
   step.last = ++fold.done == cut().num_visible;
@@ -146,24 +169,75 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
   context_.ops.attention_forward(step, context_.compute);
 }
 
+SequenceAttention::KeyPart SequenceAttention::whole(const Tensor& key_value) {
+  return {0, key_value.size(1), 0, key_value.size(2)};
+}
+
+// While one message travels, the gradients of the other are computed, so each has half of the
+// work of a step, whichever keys are visible: half of the sequences, or of a single one every other
+// quarter, since zigzag shows all keys or the first half of them.
+SequenceAttention::Messages SequenceAttention::messages_of(const Tensor& key_value) {
+  const std::int64_t sequences = key_value.size(1);
+  const std::int64_t tokens = key_value.size(2);
+  if (sequences > 1) {
+    const std::int64_t half = sequences / 2;
+    return {{{{0, half, 0, tokens}}, {{half, sequences - half, 0, tokens}}}};
+  }
+  constexpr std::int64_t kQuarters = 4;
+  Messages messages;
+  for (std::int64_t i = 0; i < kQuarters; ++i) {
+    const std::int64_t begin = tokens * i / kQuarters;
+    const std::int64_t end = tokens * (i + 1) / kQuarters;
+    if (begin < end) {
+      messages[static_cast<std::size_t>(i) % kNumMessages].push_back({0, 1, begin, end - begin});
+    }
+  }
+  return messages;
+}
+
+Tensor SequenceAttention::part_of(const Tensor& block, const KeyPart& part) {
+  const std::int64_t row = block.size(2) * block.size(3);
+  return block.view((part.sequence * block.size(1) + part.token) * row,
+                    {part.sequences, part.tokens, block.size(2), block.size(3)});
+}
+
 void SequenceAttention::backward_step(const Backward& args, Tensor delta, Tensor key_value,
-                                      int key_rank, Tensor dkey_value) {
-  if (!is_visible(key_rank)) return context_.ops.fill(dkey_value, 0, context_.compute);
-  AttentionBackwardArgs step{args.query,
-                             key_value[0],
-                             key_value[1],
-                             args.dout,
-                             args.lse,
-                             delta,
-                             args.dquery,
-                             dkey_value[0],
-                             dkey_value[1],
-                             mask(args.lowest_visible, key_rank),
+                                      int key_rank, Tensor dkey_value, const Parts& parts,
+                                      bool overwrite) {
+  const Region region(context_.observer, context_.compute, {"attention backward"});
+  for (const KeyPart& part : parts) {
+    backward_part(args, delta, key_value, key_rank, dkey_value, part, overwrite);
+  }
+}
+
+void SequenceAttention::backward_part(const Backward& args, Tensor delta, Tensor key_value,
+                                      int key_rank, Tensor dkey_value, const KeyPart& part,
+                                      bool overwrite) {
+  const Tensor dkey = part_of(dkey_value[0], part);
+  const Tensor dvalue = part_of(dkey_value[1], part);
+  if (!is_visible(key_rank, part)) {
+    if (!overwrite) return;
+    context_.ops.fill(dkey, 0, context_.compute);
+    context_.ops.fill(dvalue, 0, context_.compute);
+    return;
+  }
+  const auto rows = [&](const Tensor& tensor) {
+    return tensor.slice(part.sequence, part.sequences);
+  };
+  AttentionBackwardArgs step{rows(args.query),
+                             part_of(key_value[0], part),
+                             part_of(key_value[1], part),
+                             rows(args.dout),
+                             rows(args.lse),
+                             rows(delta),
+                             rows(args.dquery),
+                             dkey,
+                             dvalue,
+                             mask(args.lowest_visible, key_rank, part),
                              softmax_scale(args.query)};
-  step.overwrite_key_value = true;
+  step.overwrite_key_value = overwrite;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
-  const Region region(context_.observer, context_.compute, {"attention backward"});
   context_.ops.attention_backward(step, context_.compute);
 }
 
@@ -172,13 +246,19 @@ void SequenceAttention::wait_for_hop(const char* what, int step, const Event& ev
                     {.what = what, .index = step, .group = context_.mesh.ring->name().c_str()});
 }
 
-void SequenceAttention::hop(const char* what, int step, Tensor sent, Tensor received) {
-  const int next = (rank() + 1) % num_ranks();
-  const int previous = (rank() + num_ranks() - 1) % num_ranks();
+Transfer SequenceAttention::to_next(Tensor sent, Tensor received) const {
+  return {sent, (rank() + 1) % num_ranks(), received, (rank() + num_ranks() - 1) % num_ranks()};
+}
+
+void SequenceAttention::hop(const char* what, int step, std::span<const Transfer> transfers,
+                            Event& done) {
   context_.compute.record(*computed_);
   context_.ring.wait(*computed_);
-  const Region region(context_.observer, context_.ring, {what, nullptr, step});
-  context_.mesh.ring->exchange(std::array{Transfer{sent, next, received, previous}}, context_.ring);
+  {
+    const Region region(context_.observer, context_.ring, {what, nullptr, step});
+    context_.mesh.ring->exchange(transfers, context_.ring);
+  }
+  context_.ring.record(done);
 }
 
 // At step i this rank holds the block of rank r - i. A hop is posted before the step that hides
@@ -194,58 +274,100 @@ void SequenceAttention::ring_forward(const Forward& args, Fold& fold) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) {
-      hop("hop", step, current, next);
-      context_.ring.record(*arrived_);
-    }
+    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_);
     forward_step(args, fold, current, owner(step), last ? 0 : options_.ring_sms);
     if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
 }
 
-// As forward; the fp32 gradients of a block follow it one hop behind: at step i this rank adds its
-// contribution to what the ranks before it have added, and sends the sum on while step i + 1
-// computes. After as many hops as ranks they are with their owner again.
+// The gradients of the block that is here, on their way around the ring.
+struct SequenceAttention::Travel {
+  // Sums in fp32, which steps add to by turns such that the last ones arrive in dkey_value.
+  std::array<Tensor, 2> sums;
+  // Messages, where they travel in bf16; else the sums are what travels, from one to the other.
+  Tensor rounded, received;
+  int num_ranks;
+
+  Tensor sum(int step) const {
+    return rounded ? sums[0] : sums[static_cast<std::size_t>(num_ranks - step) % 2];
+  }
+};
+
+SequenceAttention::Travel SequenceAttention::make_travel(Tensor dkey_value) {
+  const auto allocate = [&](DType dtype) {
+    return context_.arena.allocate(dkey_value.shape(), dtype, MemoryKind::kRing);
+  };
+  Travel travel{{dkey_value, {}}, {}, {}, num_ranks()};
+  if (options_.gradient_dtype == DType::kFloat32) {
+    travel.sums[1] = allocate(DType::kFloat32);
+  } else {
+    travel.rounded = allocate(options_.gradient_dtype);
+    travel.received = allocate(options_.gradient_dtype);
+  }
+  return travel;
+}
+
+void SequenceAttention::send(const Travel& travel, const Parts& message, int step, Event& done) {
+  const Tensor sent = travel.rounded ? travel.rounded : travel.sum(step);
+  const Tensor received = travel.rounded ? travel.received : travel.sum(step + 1);
+  if (travel.rounded) cast_parts(message, travel.sum(step), sent);
+  std::vector<Transfer> transfers;
+  for (const KeyPart& part : message) {
+    for (int i = 0; i < 2; ++i) {
+      transfers.push_back(to_next(part_of(sent[i], part), part_of(received[i], part)));
+    }
+  }
+  hop("gradient hop", step, transfers, done);
+}
+
+void SequenceAttention::receive(const Travel& travel, const Parts& message, int step,
+                                const Event& done) {
+  wait_for_hop("waiting for gradient hop", step, done);
+  if (travel.rounded) cast_parts(message, travel.received, travel.sum(step + 1));
+}
+
+void SequenceAttention::cast_parts(const Parts& message, Tensor in, Tensor out) {
+  for (const KeyPart& part : message) {
+    for (int i = 0; i < 2; ++i) {
+      context_.ops.cast(part_of(in[i], part), part_of(out[i], part), context_.compute);
+    }
+  }
+}
+
+// As forward; the gradients of a block follow it one hop behind, in two messages. At step i this
+// rank adds its contribution to what the ranks before it have added, one message after the other,
+// and sends each on while the next is computed. After as many hops as ranks they are with their
+// owner again.
 void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   if (num_ranks() == 1) {
-    backward_step(args, delta, args.key_value, rank(), args.dkey_value);
+    backward_step(args, delta, args.key_value, rank(), args.dkey_value, {whole(args.key_value)},
+                  true);
     return;
   }
-  std::array<Tensor, 2> buffers;
-  for (Tensor& buffer : buffers) {
-    buffer =
-        context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
-  }
-  const Tensor contribution =
-      context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32, MemoryKind::kRing);
-  const Tensor travelling =
-      context_.arena.allocate(args.dkey_value.shape(), DType::kFloat32, MemoryKind::kRing);
-  // Sums arrive in two places by turns such that the last arrival is in dkey_value.
-  const auto sum_at = [&](int step) {
-    return (num_ranks() - step) % 2 == 0 ? args.dkey_value : travelling;
+  const auto allocate = [&](DType dtype) {
+    return context_.arena.allocate(args.key_value.shape(), dtype, MemoryKind::kRing);
   };
+  const std::array buffers{allocate(args.key_value.dtype()), allocate(args.key_value.dtype())};
+  Travel travel = make_travel(args.dkey_value);
+  const Messages messages = messages_of(args.key_value);
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) {
-      hop("hop", step, current, next);
-      context_.ring.record(*arrived_);
+    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_);
+    for (std::size_t m = 0; m < kNumMessages; ++m) {
+      if (step > 0) receive(travel, messages[m], step - 1, *returned_[m]);
+      backward_step(args, delta, current, owner(step), travel.sum(step), messages[m], step == 0);
+      send(travel, messages[m], step, *returned_[m]);
     }
-    const Tensor sum = sum_at(step);
-    const bool adds = step > 0 && is_visible(owner(step));
-    if (step == 0) backward_step(args, delta, current, owner(step), sum);
-    if (adds) backward_step(args, delta, current, owner(step), contribution);
-    if (step > 0) wait_for_hop("waiting for gradient hop", step - 1, *returned_);
-    if (adds) context_.ops.add(contribution, sum, context_.compute);
-    hop("gradient hop", step, sum, sum_at(step + 1));
-    context_.ring.record(*returned_);
     if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
-  wait_for_hop("waiting for gradient hop", num_ranks() - 1, *returned_);
+  for (std::size_t m = 0; m < kNumMessages; ++m) {
+    receive(travel, messages[m], num_ranks() - 1, *returned_[m]);
+  }
 }
 
 Tensor SequenceAttention::gather_key_value(Tensor key_value) {
@@ -257,15 +379,17 @@ Tensor SequenceAttention::gather_key_value(Tensor key_value) {
 }
 
 void SequenceAttention::gathered_forward(const Forward& args, Fold& fold) {
-  const Tensor whole = gather_key_value(args.key_value);
-  for (int r = 0; r < num_ranks(); ++r) forward_step(args, fold, whole[r], r, 0);
+  const Tensor all = gather_key_value(args.key_value);
+  for (int r = 0; r < num_ranks(); ++r) forward_step(args, fold, all[r], r, 0);
 }
 
 void SequenceAttention::gathered_backward(const Backward& args, Tensor delta) {
-  const Tensor whole = gather_key_value(args.key_value);
-  const Tensor dwhole = context_.arena.allocate(whole.shape(), DType::kFloat32, MemoryKind::kRing);
-  for (int r = 0; r < num_ranks(); ++r) backward_step(args, delta, whole[r], r, dwhole[r]);
-  context_.mesh.ring->reduce_scatter(dwhole, args.dkey_value, ReduceOp::kSum, context_.compute);
+  const Tensor all = gather_key_value(args.key_value);
+  const Tensor dall = context_.arena.allocate(all.shape(), DType::kFloat32, MemoryKind::kRing);
+  for (int r = 0; r < num_ranks(); ++r) {
+    backward_step(args, delta, all[r], r, dall[r], {whole(args.key_value)}, true);
+  }
+  context_.mesh.ring->reduce_scatter(dall, args.dkey_value, ReduceOp::kSum, context_.compute);
 }
 
 }  // namespace ringtrain

@@ -90,11 +90,11 @@ TEST(Trace, HasEveryStreamOfEveryRank) {
     EXPECT_EQ(count(compute, "forward layer "), kLayers);
     EXPECT_EQ(count(compute, "backward layer "), kLayers);
     EXPECT_EQ(count(compute, "feed-forward backward"), kLayers);
-    EXPECT_EQ(count(compute, "attention backward"), kLayers * kRanks);
+    EXPECT_EQ(count(compute, "attention backward"), 2 * kLayers * kRanks);
     EXPECT_EQ(count(compute, "head"), 1);
     EXPECT_EQ(count(compute, "update"), 1);
     EXPECT_EQ(count(ring, "hop "), 2 * kLayers * (kRanks - 1));
-    EXPECT_EQ(count(ring, "gradient hop "), kLayers * kRanks);
+    EXPECT_EQ(count(ring, "gradient hop "), 2 * kLayers * kRanks);
     EXPECT_EQ(count(compute, "hop ") + count(params, "hop "), 0);
     EXPECT_EQ(count(params, "gather layer "), kLayers);
     EXPECT_EQ(count(params, "reduce layer "), kLayers);

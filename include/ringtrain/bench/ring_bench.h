@@ -20,7 +20,8 @@ struct RingBenchCase {
   std::int64_t kv_heads = 32;  ///< divides heads
   std::int64_t head_dim = 128;
   LayoutKind layout = LayoutKind::kZigzag;
-  int ring_sms = 0;  ///< SequenceAttentionOptions::ring_sms
+  int ring_sms = 0;                        ///< as in SequenceAttentionOptions
+  DType gradient_dtype = DType::kFloat32;  ///< the same
   LinkModel link;
 
   /// Errors: InvalidArgument for sizes that do not fit together.
@@ -44,12 +45,12 @@ struct RingPass {
 /// their messages bytes_per_c c / rate + latency. Both are of the even causal layouts, where a step
 /// computes half of c^2 pairs.
 struct HiddenHop {
-  double flops_per_s;          ///< F, as measured without communication
-  double bytes;                ///< that travel beside one step
-  double hop_s;                ///< that they take
-  double step_s;               ///< that the step takes
-  std::int64_t least_tokens;   ///< smallest c at which the hop is hidden
-  std::int64_t paper_tokens;   ///< the paper's c >= F / B: full mask, as many key/value heads
+  double flops_per_s;         ///< F, as measured without communication
+  double bytes;               ///< that travel beside one step
+  double hop_s;               ///< that they take
+  double step_s;              ///< that the step takes
+  std::int64_t least_tokens;  ///< smallest c at which the hop is hidden
+  std::int64_t paper_tokens;  ///< the paper's c >= F / B: full mask, as many key/value heads
 };
 
 struct RingBenchResult {
@@ -70,8 +71,8 @@ struct RingCheck {
   double out = 0, dquery = 0, dkey_value = 0;
   double largest() const;
 };
-/// Runs every rank in turn, each receiving what the one before it has sent, and gathers the results.
-/// what.rank does not matter.
+/// Runs every rank in turn, each receiving what the one before it has sent, and gathers the
+/// results. what.rank does not matter.
 RingCheck check_ring(Device& device, Backend& ops, DType compute, const RingBenchCase& what);
 
 }  // namespace ringtrain

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "ringtrain/parallel/context.h"
@@ -22,6 +24,7 @@ struct SequenceAttentionOptions {
   std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
   std::int64_t key_chunk_size = 0;
   int ring_sms = 0;  ///< of a GPU: left free by attention kernels while a hop is under way
+  DType gradient_dtype = DType::kFloat32;  ///< gradients travel in it, fp32 or bf16
 };
 
 /// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
@@ -96,16 +99,39 @@ class SequenceAttention {
   struct Fold;  // the running state of a forward pass
   void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank,
                     int free_processors);
-  void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
-                     Tensor dkey_value);
   void ring_forward(const Forward& args, Fold& fold);
   void ring_backward(const Backward& args, Tensor delta);
   void gathered_forward(const Forward& args, Fold& fold);
   void gathered_backward(const Backward& args, Tensor delta);
   Tensor gather_key_value(Tensor key_value);
-  void hop(const char* what, int step, Tensor sent, Tensor received);
+  Transfer to_next(Tensor sent, Tensor received) const;
+  void hop(const char* what, int step, std::span<const Transfer> transfers, Event& done);
   void wait_for_hop(const char* what, int step, const Event& event);
-  AttentionMask mask(Tensor lowest_visible, int key_rank) const;
+
+  // A part of a block of keys that lies in one piece: some of one sequence, or all of several.
+  struct KeyPart {
+    std::int64_t sequence, sequences;
+    std::int64_t token, tokens;
+  };
+  static constexpr std::size_t kNumMessages = 2;  // in which the gradients of a block travel
+  using Parts = std::vector<KeyPart>;
+  using Messages = std::array<Parts, kNumMessages>;
+  static KeyPart whole(const Tensor& key_value);
+  static Messages messages_of(const Tensor& key_value);
+  // Of key, value or a gradient of them, [B, T, K, H].
+  static Tensor part_of(const Tensor& block, const KeyPart& part);
+  bool is_visible(int key_rank, const KeyPart& part) const;
+  AttentionMask mask(Tensor lowest_visible, int key_rank, const KeyPart& part) const;
+  // Adds to the gradients of parts, or overwrites them.
+  void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
+                     Tensor dkey_value, const Parts& parts, bool overwrite);
+  void backward_part(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
+                     Tensor dkey_value, const KeyPart& part, bool overwrite);
+  struct Travel;  // gradients on their way
+  Travel make_travel(Tensor dkey_value);
+  void send(const Travel& travel, const Parts& message, int step, Event& done);
+  void receive(const Travel& travel, const Parts& message, int step, const Event& done);
+  void cast_parts(const Parts& message, Tensor in, Tensor out);
 
   Context& context_;
   SequenceAttentionOptions options_;
@@ -114,7 +140,8 @@ class SequenceAttention {
   std::size_t cut_ = 0;
   std::unique_ptr<Event> computed_;  // compute stream: everything enqueued so far
   std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values
-  std::unique_ptr<Event> returned_;  // ring stream: the last hop of their gradients
+  // ring stream: the last hops of their gradients
+  std::array<std::unique_ptr<Event>, kNumMessages> returned_;
 };
 
 }  // namespace ringtrain

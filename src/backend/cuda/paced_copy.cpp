@@ -51,12 +51,12 @@ class EngineCopier final : public PacedCopier {
     kernels::launch_start_clock(start, native(stream));
     double end_s = link_.latency_s;
     for (const CopyPiece& piece : message) {
-      const std::size_t chunk =
-          std::max(kLeastChunk, (piece.bytes / kMostChunks + kAlignment - 1) / kAlignment * kAlignment);
+      const std::size_t chunk = std::max(
+          kLeastChunk, (piece.bytes / kMostChunks + kAlignment - 1) / kAlignment * kAlignment);
       for (std::size_t done = 0; done < piece.bytes; done += chunk) {
         const std::size_t bytes = std::min(chunk, piece.bytes - done);
-        copy_chunk(static_cast<char*>(piece.to) + done,
-                   static_cast<const char*>(piece.from) + done, bytes, native(stream));
+        copy_chunk(static_cast<char*>(piece.to) + done, static_cast<const char*>(piece.from) + done,
+                   bytes, native(stream));
         end_s += static_cast<double>(bytes) / link_.bytes_per_s;
         kernels::launch_wait_for_clock(start, static_cast<std::int64_t>(end_s * 1e9),
                                        native(stream));
