@@ -24,7 +24,7 @@ void EmulatedLink::replay(const SentMessages* replayed, SentMessages* kept) {
   num_messages_ = 0;
 }
 
-std::unique_ptr<Communicator> EmulatedLink::split(std::string, int, int) {
+std::unique_ptr<Communicator> EmulatedLink::split(std::string, int, int, int) {
   refuse("split");
 }
 void EmulatedLink::all_reduce(Tensor, ReduceOp, Stream&) {

@@ -69,10 +69,13 @@ class NcclCommunicator final : public Communicator {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  std::unique_ptr<Communicator> split(std::string name, int color, int key) override {
+  std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                      int processors) override {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    if (processors > 0) config.minCTAs = config.maxCTAs = processors;
     ncclComm_t part = nullptr;
     // Groups work on streams of their own at the same time, so none shares another's buffers.
-    check_nccl(ncclCommSplit(comm_, color, key, &part, nullptr), "split");
+    check_nccl(ncclCommSplit(comm_, color, key, &part, &config), "split");
     int rank = 0;
     int size = 1;
     check_nccl(ncclCommUserRank(part, &rank), "split");

@@ -16,8 +16,10 @@ class ObservedCommunicator final : public Communicator {
   const std::string& name() const override { return group_->name(); }
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
-  std::unique_ptr<Communicator> split(std::string name, int color, int key) override {
-    return make_observed_communicator(group_->split(std::move(name), color, key), observer_);
+  std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                      int processors) override {
+    return make_observed_communicator(group_->split(std::move(name), color, key, processors),
+                                      observer_);
   }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {

@@ -106,6 +106,7 @@ void validate_blocks(const TrainConfig& config) {
   check_at_least<std::int64_t>("llama.scan_key_chunk_size", llama.scan_key_chunk_size, 1);
   check_at_least<std::int64_t>("llama.scan_mlp_chunk_size", llama.scan_mlp_chunk_size, 1);
   check_at_least<std::int64_t>("loss_chunk_size", config.loss_chunk_size, 1);
+  check_at_least<std::int64_t>("ring_sms", config.ring_sms, 0);
   if (llama.remat_block != kRematAuto) {
     parse_remat_block(llama.remat_block, llama.num_hidden_layers);
   }

@@ -7,7 +7,8 @@
 namespace ringtrain {
 namespace {
 
-SequenceAttentionOptions attention_options(const ModelConfig& config) {
+SequenceAttentionOptions attention_options(const ModelConfig& config,
+                                           const LlamaModel::Options& model) {
   const AttentionType type = config.resolved_attention_type();
   SequenceAttentionOptions options;
   const bool ring = type == AttentionType::kRingStandard || type == AttentionType::kRingBlockwise;
@@ -16,6 +17,8 @@ SequenceAttentionOptions attention_options(const ModelConfig& config) {
     options.query_chunk_size = config.scan_query_chunk_size;
     options.key_chunk_size = config.scan_key_chunk_size;
   }
+  options.ring_sms = model.ring_sms;
+  options.gradient_dtype = model.ring_gradient_dtype;
   return options;
 }
 
@@ -34,7 +37,7 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
     : context_(context),
       config_(config),
       parameters_(parameters),
-      attention_(context, layouts, attention_options(config)),
+      attention_(context, layouts, attention_options(config, options)),
       vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
                            context.mesh.tp->size())),
       head_(context,

@@ -205,8 +205,8 @@ Mesh observed(Mesh mesh, StepObserver& observer) {
   return mesh;
 }
 
-Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape,
-               std::string_view order) {
+Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
+               int ring_sms) {
   if (shape.size() != world.size()) {
     throw InvalidArgument(fmt::format("mesh {} needs {} ranks, the world has {}", shape.to_string(),
                                       shape.size(), world.size()));
@@ -218,16 +218,17 @@ Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape,
 
   // Ranks that agree in `color` form a group. A group of one needs no transport, and every rank
   // knows from `shape` alone which those are, so all take part in the same splits.
-  const auto group = [&](const char* name, int color, int place,
-                         int size) -> std::unique_ptr<Communicator> {
+  const auto group = [&](const char* name, int color, int place, int size,
+                         int processors = 0) -> std::unique_ptr<Communicator> {
     if (device.type() == DeviceType::kMeta) return make_meta_communicator(name, place, size);
-    if (size == 1) return make_one_rank_communicator(device)->split(name, 0, 0);
-    return world.split(name, color, place);
+    if (size == 1) return make_one_rank_communicator(device)->split(name, 0, 0, 0);
+    return world.split(name, color, place, processors);
   };
   const int ring_rank = at.sp / shape.ulysses;
   const int ulysses_rank = at.sp % shape.ulysses;
   const int sp_group = (at.dp * shape.fsdp + at.fsdp) * shape.tp + at.tp;
-  mesh.ring = group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size());
+  mesh.ring =
+      group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size(), ring_sms);
   mesh.ulysses =
       group("ulysses", sp_group * shape.ring_size() + ring_rank, ulysses_rank, shape.ulysses);
   mesh.tp = group("tp", (at.dp * shape.fsdp + at.fsdp) * shape.sp + at.sp, at.tp, shape.tp);

@@ -26,7 +26,11 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedPar
       batch_rows_(rows_of_rank(batch_size, context.mesh.shape)),
       layouts_(sequence_layouts(config.sp_layout, config.packing == "documents", seq_length,
                                 context.mesh.shape.sp, context.mesh.shape.ulysses)),
-      model_(context, config.llama, parameters, layouts_, {batch_rows_, config.loss_chunk_size}) {
+      model_(context, config.llama, parameters, layouts_,
+             {.batch = batch_rows_,
+              .loss_chunk_size = config.loss_chunk_size,
+              .ring_sms = static_cast<int>(config.ring_sms),
+              .ring_gradient_dtype = dtype_from_name(config.ring_gradient_dtype)}) {
   const std::int64_t rows = batch_rows_ * layouts_.front().local_length();
   const auto allocate = [&](Shape shape, DType dtype) {
     return context.arena.allocate(shape, dtype, MemoryKind::kBatch);

@@ -186,5 +186,58 @@ TEST(Bench, CountsCausalAttentionHalf) {
   EXPECT_EQ(what.flops(), 10.0 * 3 * 16 * 16 * 2 * 8);
 }
 
+ProgramResult bench_ring(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(),
+                   {"bench", "ring", "--device=cpu", "--heads=4", "--kv_heads=2", "--head_dim=16",
+                    "--seq_length=32", "--link_gbps=1", "--warmups=1", "--runs=2"});
+  return run_program(arguments);
+}
+
+TEST(BenchRing, TimesBothPassesAgainstALink) {
+  const ProgramResult result = bench_ring({"--sp=4", "--rank=3", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].at("direction"), "forward");
+  EXPECT_EQ(rows[1].at("direction"), "backward");
+  EXPECT_EQ(rows[2].at("direction"), "both");
+  for (const nlohmann::json& row : rows) {
+    EXPECT_EQ(row.at("sp"), 4);
+    EXPECT_EQ(row.at("rank"), 3);
+    EXPECT_GT(row.at("ratio").get<double>(), 0);
+    EXPECT_GE(row.at("exposed_share").get<double>(), 0);
+  }
+  EXPECT_GT(rows[1].at("hidden_from").get<int>(), 0);
+  const ProgramResult table = bench_ring({"--sp=2"});
+  EXPECT_EQ(table.exit_code, 0) << table.errors;
+  EXPECT_NE(table.output.find("c >= F/B"), std::string::npos) << table.output;
+}
+
+TEST(BenchRing, ChecksTheRingAgainstUnsplitAttention) {
+  const ProgramResult result =
+      bench_ring({"--sp=3", "--check", "--ring_gradient_dtype=bf16", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  ASSERT_EQ(rows.size(), 3u);
+  for (const nlohmann::json& row : rows) {
+    EXPECT_LE(row.at("ring").get<double>(), row.at("tolerance").get<double>());
+  }
+  EXPECT_EQ(rows[2].at("quantity"), "dkey and dvalue");
+}
+
+TEST(BenchRing, RefusesWhatIsNoRing) {
+  const auto refuses = [](const std::string& argument, const std::string& why) {
+    const ProgramResult result = bench_ring({argument});
+    EXPECT_EQ(result.exit_code, 2) << argument << result.output;
+    EXPECT_NE(result.errors.find(why), std::string::npos) << result.errors;
+  };
+  refuses("--rank=8", "rank 8 is not on a ring of 8");
+  refuses("--kv_heads=3", "kv_heads 3 does not divide heads 4");
+  refuses("--link_gbps=0", "needs a rate above 0");
+  refuses("--link_gbps=fast", "--link_gbps takes a number");
+  refuses("--ring_transport=nvlink", "expected copy or sm");
+  refuses("--sp_layout=diagonal", "--sp_layout=diagonal is unknown");
+}
+
 }  // namespace
 }  // namespace ringtrain

@@ -32,7 +32,8 @@ class EmulatedLink final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  std::unique_ptr<Communicator> split(std::string name, int color, int key) override;
+  std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                      int processors) override;
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override;
   void all_gather(Tensor shard, Tensor whole, Stream& stream) override;
   void reduce_scatter(Tensor whole, Tensor shard, ReduceOp op, Stream& stream) override;

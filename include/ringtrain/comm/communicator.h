@@ -37,8 +37,10 @@ class Communicator {
   virtual const std::string& name() const = 0;
   virtual int rank() const = 0;  ///< in [0, size())
   virtual int size() const = 0;
-  /// Collective over this group: ranks of equal `color` form a group, ordered by `key`.
-  virtual std::unique_ptr<Communicator> split(std::string name, int color, int key) = 0;
+  /// Collective over this group: ranks of equal `color` form a group, ordered by `key`. On a GPU
+  /// its kernels take `processors` SMs, or as many as NCCL likes if that is 0.
+  virtual std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                              int processors) = 0;
 
   virtual void all_reduce(Tensor inout, ReduceOp op, Stream& stream) = 0;
   /// `whole` is size() shards in rank order; `shard` may be this rank's place in it.

@@ -166,20 +166,22 @@ struct TrainConfig {
 
   std::string device = "auto";  ///< auto, cuda, cpu
   bool oversubscribe_gpu = false;
-  bool deterministic = false;            ///< equal runs give equal bits on a GPU too
-  std::string sp_type = "ring";          ///< ring, ulysses, hybrid
-  std::int64_t ulysses_size = 0;         ///< of hybrid: ranks that exchange heads; 0: not given
-  std::string sp_layout = "auto";        ///< auto, contiguous, striped, zigzag
-  std::string packing = "none";          ///< none, documents
-  std::string loss_reduction = "token";  ///< token, sequence
-  std::int64_t loss_chunk_size = 1024;   ///< tokens whose logits exist at a time
-  bool offload_optimizer = false;        ///< masters and moments in host memory
-  std::string grad_dtype = "fp32";       ///< fp32, bf16: of gradients between micro-batches
-  double timeout_s = 600;                ///< a rank without progress for longer ends the job
-  std::string selftest = "short";        ///< before a run of several ranks: short, off
-  bool print_comm = false;               ///< bytes on the wire of a step
-  std::string trace;                     ///< file for the trace of one step; empty: none
-  std::int64_t trace_step = 3;           ///< steps of this run before the one that is traced
+  bool deterministic = false;      ///< equal runs give equal bits on a GPU too
+  std::string sp_type = "ring";    ///< ring, ulysses, hybrid
+  std::int64_t ulysses_size = 0;   ///< of hybrid: ranks that exchange heads; 0: not given
+  std::string sp_layout = "auto";  ///< auto, contiguous, striped, zigzag
+  std::int64_t ring_sms = 0;       ///< SMs for hops over NCCL, left free by attention; 0: none
+  std::string ring_gradient_dtype = "fp32";  ///< fp32, bf16: of dK and dV between ranks
+  std::string packing = "none";              ///< none, documents
+  std::string loss_reduction = "token";      ///< token, sequence
+  std::int64_t loss_chunk_size = 1024;       ///< tokens whose logits exist at a time
+  bool offload_optimizer = false;            ///< masters and moments in host memory
+  std::string grad_dtype = "fp32";           ///< fp32, bf16: of gradients between micro-batches
+  double timeout_s = 600;                    ///< a rank without progress for longer ends the job
+  std::string selftest = "short";            ///< before a run of several ranks: short, off
+  bool print_comm = false;                   ///< bytes on the wire of a step
+  std::string trace;                         ///< file for the trace of one step; empty: none
+  std::int64_t trace_step = 3;               ///< steps of this run before the one that is traced
 
   ModelConfig llama;  ///< after preset, file, llama.* and update_llama_config
   TokenizerConfig tokenizer;

@@ -26,6 +26,8 @@ class LlamaModel {
   struct Options {
     std::int64_t batch;            ///< sequences of this rank in a micro-batch
     std::int64_t loss_chunk_size;  ///< tokens whose logits exist at a time
+    int ring_sms = 0;              ///< as in SequenceAttentionOptions, as the next
+    DType ring_gradient_dtype = DType::kFloat32;
   };
   /// Allocates constants from the arena. The arguments but `layouts` must outlive this.
   /// Errors: InvalidArgument for a remat policy or rope scaling that is unknown.

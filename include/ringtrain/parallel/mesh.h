@@ -74,7 +74,9 @@ Mesh make_meta_mesh(const MeshShape& shape, const MeshCoordinates& coordinates);
 /// The same mesh with groups that tell `observer` of every collective.
 Mesh observed(Mesh mesh, StepObserver& observer);
 
-/// Collective over `world`: splits it into the groups of `shape`.
-Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order);
+/// Collective over `world`: splits it into the groups of `shape`. `ring_sms`: of a GPU, for the
+/// messages of the ring; 0: as many as NCCL likes.
+Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
+               int ring_sms = 0);
 
 }  // namespace ringtrain
