@@ -27,6 +27,13 @@ std::size_t key_gradient_bytes(const AttentionBackwardSm90Args& args) {
   return args.key_gradient == KeyGradient::kRoundAndWrite ? 2 : sizeof(float);
 }
 
+/// The share of the processors that work while blocks of equal length run.
+double occupancy(std::int64_t blocks) {
+  const std::int64_t processors = num_processors();
+  const std::int64_t rounds = (blocks + processors - 1) / processors;
+  return static_cast<double>(blocks) / static_cast<double>(rounds * processors);
+}
+
 void clear_key_gradients(const AttentionBackwardSm90Args& args, cudaStream_t stream) {
   const auto bytes =
       static_cast<std::size_t>(args.batch * args.key_tokens * args.kv_heads * args.head_dim) *
@@ -86,15 +93,18 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   params.kv_heads = args.kv_heads;
   params.heads_per_kv_head = args.query_heads / args.kv_heads;
   // One owner of dkey and dvalue sums in order, and reads keys and values once; but few long
-  // blocks leave processors idle.
+  // blocks leave processors idle, unless they end together.
   const std::int64_t key_tiles =
       (visible.kn + kAttentionBackwardSm90KeyTile - 1) / kAttentionBackwardSm90KeyTile;
   const bool is_ordered = args.scratch != nullptr;
-  const bool has_one_owner = is_ordered || args.key_gradient == KeyGradient::kRoundAndWrite ||
-                             key_tiles * args.batch * args.kv_heads >= kManyBlocks;
+  const std::int64_t blocks = key_tiles * args.batch * args.kv_heads;
+  const bool are_equal = visible.shift >= visible.kn - 1 && args.lowest == nullptr;
+  const bool has_one_owner =
+      is_ordered || args.key_gradient == KeyGradient::kRoundAndWrite || blocks >= kManyBlocks ||
+      (are_equal && occupancy(blocks) >= occupancy(blocks * params.heads_per_kv_head));
   params.heads_per_block = has_one_owner ? params.heads_per_kv_head : 1;
-  params.key_gradient =
-      params.heads_per_block == params.heads_per_kv_head ? args.key_gradient : KeyGradient::kAdd;
+  params.is_only_owner = params.heads_per_block == params.heads_per_kv_head;
+  params.key_gradient = params.is_only_owner ? args.key_gradient : KeyGradient::kAdd;
   if (args.key_gradient != KeyGradient::kAdd &&
       (params.key_gradient == KeyGradient::kAdd || visible.kn != args.key_tokens)) {
     clear_key_gradients(args, stream);

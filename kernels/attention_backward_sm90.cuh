@@ -412,8 +412,8 @@ struct AttentionBackwardSm90 {
     }
   }
 
-  /// Writes the rows of this block's keys, or adds to them; blocks of other query heads may add
-  /// too.
+  /// Writes the rows of this block's keys, or adds to them: by itself, or where blocks of other
+  /// query heads add too, by the slower reductions of L2.
   __device__ static void put_key_gradient(const AttentionBackwardSm90Params& params,
                                           const float (&gradient)[kHeadDim / 2], void* out,
                                           float scale, const volatile Work& work, int key_row,
@@ -426,6 +426,14 @@ struct AttentionBackwardSm90 {
           ((std::int64_t{work.batch} * params.key_tokens + k) * params.kv_heads + work.kv_head) *
               params.head_dim +
           column;
+      const bool adds = params.key_gradient == KeyGradient::kAdd;
+      float2 before[kHeadDim / 8];  // all of the row under way at once
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 8; ++j) {
+        before[j] = adds && params.is_only_owner && 8 * j < params.head_dim
+                        ? *reinterpret_cast<const float2*>(static_cast<float*>(out) + at + 8 * j)
+                        : make_float2(0.0f, 0.0f);
+      }
 #pragma unroll
       for (int j = 0; j < kHeadDim / 8; ++j) {
         if (8 * j >= params.head_dim) break;
@@ -437,8 +445,8 @@ struct AttentionBackwardSm90 {
           continue;
         }
         float* const to = static_cast<float*>(out) + at + 8 * j;
-        if (params.key_gradient == KeyGradient::kWrite) {
-          *reinterpret_cast<float2*>(to) = make_float2(x, y);
+        if (!adds || params.is_only_owner) {
+          *reinterpret_cast<float2*>(to) = make_float2(before[j].x + x, before[j].y + y);
         } else {
           ptx::red_add_v2(to, x, y);
         }

@@ -21,6 +21,7 @@ struct AttentionBackwardSm90Params {
   void* dkey;          // [B, Tk, K, H], from the first visible key on
   void* dvalue;
   KeyGradient key_gradient;
+  bool is_only_owner;  // of its keys' gradients is a block: no other adds to them meanwhile
   // [B, N, query tiles, 2], zeros: whose turn it is to add to dquery; or null: in any order
   int* turns;
   TileOrder order;  // of key tiles, for every heads_per_block query heads

@@ -19,14 +19,6 @@ __device__ ItemCounter item_counter;
 constexpr std::int64_t kSectionBytes = std::int64_t{16} << 20;
 constexpr double kLog2E = 1.4426950408889634;
 
-int num_processors() {
-  int device = 0;
-  int value = 0;
-  RT_CUDA_CHECK(cudaGetDevice(&device));
-  RT_CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
-  return value;
-}
-
 }  // namespace
 
 void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream) {
@@ -58,6 +50,11 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
     params.out = map(args.out, args.query_tokens, args.query_tokens, args.query_heads, 64);
   }
   params.partial = args.partial;
+  if (!args.first) {
+    params.partial_map =
+        encode_panel_map({args.partial, args.batch, args.query_tokens, args.query_tokens,
+                          args.query_heads, args.head_dim, tiles.query_tile(), DType::kFloat32});
+  }
   params.lse = args.lse;
   params.lowest = args.lowest;
   void* counter = nullptr;

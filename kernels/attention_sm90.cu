@@ -14,6 +14,14 @@ bool is_sm90_device() {
   return major == 9 && minor == 0;
 }
 
+int num_processors() {
+  int device = 0;
+  int value = 0;
+  RT_CUDA_CHECK(cudaGetDevice(&device));
+  RT_CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
+  return value;
+}
+
 bool attention_sm90_supports(std::int64_t head_dim) {
   return head_dim > 0 && head_dim <= 128 && head_dim % 8 == 0;
 }

@@ -106,7 +106,7 @@ class RingTimer {
       rank_.trace().start(StreamTrace::Detail::kExposed);
       pass();
       rank_.trace().stop();
-      waited.push_back(rank_.trace().exposed_share());
+      waited.push_back(exposed_seconds(rank_.trace().regions()));
     }
     return median(std::move(waited));
   }

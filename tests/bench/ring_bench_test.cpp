@@ -68,8 +68,8 @@ std::vector<RingCase> ring_cases() {
     gpu.ring_sms = gpu.link.processors = 0;
     gpu.link.transport = LinkTransport::kCopyEngine;
     const auto add = [&](const std::string& name) {
-      cases.push_back({"gpu_" + std::string(name_of(layout)) + name, DeviceType::kCuda,
-                       DType::kBFloat16, gpu});
+      cases.push_back(
+          {"gpu_" + std::string(name_of(layout)) + name, DeviceType::kCuda, DType::kBFloat16, gpu});
     };
     add("_copy");
     gpu.link.transport = LinkTransport::kProcessors;
@@ -206,8 +206,8 @@ TEST_P(Copier, BringsAMessageAtTheRateOfTheLink) {
   constexpr std::size_t kFirst = 1600;
   for (int i = 0; i < 2; ++i) {  // the first call also loads the kernels
     stream->record(*begin);
-    const std::vector<CopyPiece> message{
-        {at(to, 0), at(from, 0), kFirst}, {at(to, kFirst), at(from, kFirst), kBytes - kFirst}};
+    const std::vector<CopyPiece> message{{at(to, 0), at(from, 0), kFirst},
+                                         {at(to, kFirst), at(from, kFirst), kBytes - kFirst}};
     copier->copy(message, *stream);
     stream->record(*end);
     stream->synchronise();

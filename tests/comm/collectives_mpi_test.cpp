@@ -181,7 +181,7 @@ TEST_P(CollectivesTest, ExchangeAlongALineLeavesTheEndsOut) {
 
 TEST_P(CollectivesTest, SplitGroupsAreIndependentAndOrderedByKey) {
   // Even and odd ranks, in descending order of their ranks in the world.
-  const auto half = world().split("half", rank() % 2, -rank());
+  const auto half = world().split("half", rank() % 2, -rank(), /*processors=*/2);
   EXPECT_EQ(half->name(), "half");
   ASSERT_EQ(half->size(), size() / 2);
   EXPECT_EQ(half->rank(), (size() - 1 - rank()) / 2);
@@ -195,7 +195,7 @@ TEST_P(CollectivesTest, SplitGroupsAreIndependentAndOrderedByKey) {
   }
   EXPECT_EQ(group().download(whole), expected);
 
-  const auto alone = half->split("alone", rank(), 0);
+  const auto alone = half->split("alone", rank(), 0, 0);
   EXPECT_EQ(alone->size(), 1);
   EXPECT_EQ(alone->name(), "alone");
   const Tensor copy = group().results(77, dtype());
