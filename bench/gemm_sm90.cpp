@@ -311,7 +311,7 @@ void check_repeat(const Problem& p, int runs) {
 }
 
 void check_all() {
-  const std::vector<Problem> problems{{8, 8, 8},       {1, 8, 64},      {128, 256, 64},
+  const std::vector<Problem> problems{{8, 8, 8},       {1, 264, 64},    {128, 256, 64},
                                       {128, 256, 128}, {64, 128, 72},   {136, 264, 200},
                                       {200, 104, 328}, {129, 512, 256}, {1000, 72, 1000},
                                       {72, 1000, 136}, {384, 768, 512}, {640, 1376, 512}};

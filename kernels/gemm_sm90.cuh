@@ -5,6 +5,7 @@
 
 #include "kernels/gemm_sm90_epilogue.cuh"
 #include "kernels/gemm_sm90_params.cuh"
+#include "kernels/gemm_sm90_swiglu.cuh"
 #include "kernels/ptx/mbarrier.cuh"
 #include "kernels/ptx/tma.cuh"
 #include "kernels/ptx/warpgroup.cuh"
@@ -15,8 +16,9 @@
 
 /// A matrix product on wgmma. A persistent block per SM works on tiles of 128 x 256 sums: of the
 /// producer warpgroup one thread loads the operands by the copy engine, and one for each consumer
-/// moves the panels of the epilogue; the two consumer warpgroups own 64 rows each and keep one
-/// group of wgmma in flight. The operands of the next tile arrive while this one is finished.
+/// moves the panels of the epilogue, or the other warps work on them before; the two consumer
+/// warpgroups own 64 rows each and keep one group of wgmma in flight. The operands of the next tile
+/// arrive while this one is finished.
 /// Bound by the tensor cores and their power; every sum runs over K in one order, whatever M and N
 /// are.
 namespace ringtrain::kernels {
@@ -27,8 +29,9 @@ struct GemmSm90 {
   static constexpr int kStages = Epilogue::kStages;
   static constexpr int kSlots = Epilogue::kSlots;
   static constexpr int kConsumers = 2;
+  static constexpr bool kFinishes = Epilogue::kFinishes;
   static constexpr int kThreads = 128 * (1 + kConsumers);
-  // Together what the threads get at launch, 3 x 168.
+  // Together what the threads get at launch, 3 x 168; finishers need theirs, and all keep them.
   static constexpr int kProducerRegisters = 40;
   static constexpr int kConsumerRegisters = 232;
   static constexpr int kWarpgroupRows = 64;
@@ -47,10 +50,12 @@ struct GemmSm90 {
 
   // Offsets in shared memory.
   static constexpr int kSlotsAt = kStages * kStageBytes;
-  static constexpr int kBarriersAt = kSlotsAt + kConsumers * kSlots * kSlotBytes;
+  static constexpr int kPairAt = kSlotsAt + kConsumers * kSlots * kSlotBytes;  // the finisher's
+  static constexpr int kBarriersAt = kPairAt + (kFinishes ? 2 * kSlotBytes : 0);
   static constexpr int kSlotBarriersAt = kBarriersAt + Pipeline<kStages>::kBarrierBytes;
-  static constexpr int kSharedBytes =
-      kPanelAlignment + kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
+  static constexpr int kPairBarrierAt =
+      kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
+  static constexpr int kSharedBytes = kPanelAlignment + kPairBarrierAt + 8;
   static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
 
   __device__ static std::uint32_t slot_barriers(std::uint32_t shared, int warpgroup) {
@@ -65,6 +70,7 @@ struct GemmSm90 {
     for (int w = 0; w < kConsumers; ++w) {
       Pipeline<kSlots>{slot_barriers(shared, w)}.init(4);  // every warp fills its rows
     }
+    ptx::mbarrier_init(shared + kPairBarrierAt, 1);
   }
 
   /// Starts loading a stage's part of an operand whose first row or column is `outer`.
@@ -157,6 +163,55 @@ struct GemmSm90 {
     ptx::bulk_wait_group<0>();
   }
 
+  /// The finishers, all warps but the first: panels of the consumers by turns, as they fill them.
+  __device__ static void finish(const GemmSm90Params& params, std::uint32_t shared) {
+    constexpr int kPanels = Epilogue::kPanels;
+    constexpr int kBarrier = 1;
+    constexpr int kFinishers = Epilogue::kFinishers;
+    const std::uint32_t pair = shared + kPairAt;
+    const std::uint32_t pair_barrier = shared + kPairBarrierAt;
+    const int thread = threadIdx.x - 32;
+    const bool is_elected = thread == 0;
+    const auto slots_of = [&](int warpgroup) {
+      return Pipeline<kSlots>{slot_barriers(shared, warpgroup)};
+    };
+    // Of a tile: both consumers' first panel, then both's second.
+    const auto load = [&](const PanelCursor& cursor) {
+      if (cursor.is_done(params)) return;
+      const GemmCorner corner = cursor.corner(params, cursor.panel % kConsumers);
+      Epilogue::load(params, pair, pair_barrier, corner, cursor.panel / kConsumers);
+    };
+    PanelCursor cursor;
+    if (is_elected) {
+      for (int stage = 0; stage < kSlots; ++stage) {
+        for (int w = 0; w < kConsumers; ++w) ptx::mbarrier_arrive(slots_of(w).full(stage));
+      }
+      load(cursor);
+    }
+    RingPosition<kSlots> at{0, 1};  // every lap has something to finish
+    for (std::uint32_t pair_phase = 0; !cursor.is_done(params); pair_phase ^= 1) {
+      const int warpgroup = cursor.panel % kConsumers;
+      const int panel = cursor.panel / kConsumers;
+      const GemmCorner corner = cursor.corner(params, warpgroup);
+      const std::uint32_t slot = slot_memory(shared, warpgroup) + at.stage * kSlotBytes;
+      slots_of(warpgroup).producer_wait(at);
+      wait_for_phase(pair_barrier, pair_phase);
+      Epilogue::finish(pair, slot, thread);
+      ptx::fence_proxy_async_shared();
+      ptx::named_barrier_sync(kBarrier, kFinishers);
+      cursor.advance(kConsumers * kPanels);
+      if (is_elected) {
+        Epilogue::store(params, pair, slot, corner, panel);
+        ptx::bulk_commit_group();
+        ptx::bulk_wait_group_read<0>();
+        ptx::mbarrier_arrive(slots_of(warpgroup).full(at.stage));
+        load(cursor);
+      }
+      if (warpgroup == kConsumers - 1) at.advance();
+    }
+    if (is_elected) ptx::bulk_wait_group<0>();
+  }
+
   /// Offset of the k-th 16 of the contraction in an operand of a stage.
   template <ptx::Major kMajor, typename Tile>
   __device__ static constexpr std::uint32_t step(int k) {
@@ -213,15 +268,20 @@ __global__ void __launch_bounds__(GemmSm90<kMajorA, kMajorB, kEpilogue>::kThread
     ptx::prefetch_tensormap(&params.b);
   }
   __syncthreads();
-  if (threadIdx.x < 128) {
-    ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
-    const int warp = threadIdx.x / 32;
-    if (threadIdx.x % 32 != 0) return;
-    if (warp == 0) Kernel::load_operands(params, shared);
-    if (warp == 1 || warp == 2) Kernel::move_panels(params, shared, warp - 1);
-  } else {
-    ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
+  const int warp = threadIdx.x / 32;
+  if (warp >= 4) {
+    if constexpr (!Kernel::kFinishes) ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
     Kernel::consume(params, shared);
+  } else {
+    if constexpr (!Kernel::kFinishes) ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
+    if (threadIdx.x == 0) Kernel::load_operands(params, shared);
+    if constexpr (Kernel::kFinishes) {
+      if (warp > 0) Kernel::finish(params, shared);
+    } else {
+      if (warp > 0 && warp <= Kernel::kConsumers && threadIdx.x % 32 == 0) {
+        Kernel::move_panels(params, shared, warp - 1);
+      }
+    }
   }
 }
 

@@ -14,10 +14,10 @@
 #include "kernels/tile/swiglu.cuh"
 
 /// How the sums of a tile leave the registers: by panels of a warpgroup's 64 rows and 128 bytes,
-/// through a ring of slots in shared memory. A thread of the producer warpgroup provides slots,
-/// empty or with a panel that the epilogue reads, and stores them once the consumers have filled
-/// them; while it does so they go on with the next panel or the next tile. What is read can so be
-/// there before the sums are.
+/// through a ring of slots in shared memory. Another thread provides slots, empty or with a panel
+/// that the epilogue reads, and stores them once the consumers have filled them; while it does so
+/// they go on with the next panel or the next tile. What is read can so be there before the sums
+/// are.
 namespace ringtrain::kernels {
 
 using Bf16Panel = PanelTile<64, 64>;
@@ -46,14 +46,12 @@ class SlotWriter {
     acquired_.advance();
     return slot;
   }
-  /// The oldest `count` acquired slots are filled.
-  __device__ void release(int count = 1) {
+  /// The oldest acquired slot is filled.
+  __device__ void release() {
     ptx::fence_proxy_async_shared();
     __syncwarp();
-    for (int i = 0; i < count; ++i) {
-      if (threadIdx.x % 32 == 0) slots_.consumer_release(released_);
-      released_.advance();
-    }
+    if (threadIdx.x % 32 == 0) slots_.consumer_release(released_);
+    released_.advance();
   }
 
  private:
@@ -86,6 +84,21 @@ __device__ inline void pack_panel(std::uint32_t (&packed)[16], const float (&sum
   }
 }
 
+/// All sums, rounded, in four panels.
+template <int kSlots>
+__device__ void write_rounded(const float (&sums)[kGemmSums], SlotWriter<kSlots>& slots) {
+  const auto write = [&]<int kFirst>() {
+    std::uint32_t packed[16];
+    pack_panel<kFirst>(packed, sums);
+    fill_panel(slots.acquire(), packed);
+    slots.release();
+  };
+  write.template operator()<0>();
+  write.template operator()<32>();
+  write.template operator()<64>();
+  write.template operator()<96>();
+}
+
 __device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t row) {
   ringtrain::ptx::ldmatrix_x4(registers, __cvta_shared_to_generic(row));
 }
@@ -93,6 +106,8 @@ __device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t 
 /// Each has:
 ///   kStages, kSlots  of operands, and of panels for each warpgroup: together the shared memory
 ///   kColumns         of the output that belong to a tile
+///   kFinishes        whether other warps work on filled slots: then it has what
+///                    gemm_sm90_swiglu.cuh says, else
 ///   panels           of a warpgroup's tile
 ///   load             starts reading a panel into its slot, or returns false where none is read
 ///   store            a filled slot
@@ -105,6 +120,7 @@ struct EpilogueOf<GemmEpilogue::kStoreBf16> {
   static constexpr int kStages = 4;
   static constexpr int kSlots = 2;
   static constexpr int kColumns = kGemmTileN;
+  static constexpr bool kFinishes = false;
 
   __device__ static int panels(const GemmSm90Params&) { return 4; }
   __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
@@ -117,19 +133,7 @@ struct EpilogueOf<GemmEpilogue::kStoreBf16> {
   }
   __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
                                SlotWriter<kSlots>& slots) {
-    write_panel<0>(sums, slots);
-    write_panel<32>(sums, slots);
-    write_panel<64>(sums, slots);
-    write_panel<96>(sums, slots);
-  }
-
- private:
-  template <int kFirst>
-  __device__ static void write_panel(const float (&sums)[kGemmSums], SlotWriter<kSlots>& slots) {
-    std::uint32_t packed[16];
-    pack_panel<kFirst>(packed, sums);
-    fill_panel(slots.acquire(), packed);
-    slots.release();
+    write_rounded(sums, slots);
   }
 };
 
@@ -138,6 +142,7 @@ struct EpilogueOf<GemmEpilogue::kAddBf16> {
   static constexpr int kStages = 4;
   static constexpr int kSlots = 2;
   static constexpr int kColumns = kGemmTileN;
+  static constexpr bool kFinishes = false;
 
   __device__ static int panels(const GemmSm90Params&) { return 4; }
   __device__ static bool load(const GemmSm90Params& params, std::uint32_t slot,
@@ -179,6 +184,7 @@ struct EpilogueOf<GemmEpilogue::kAddFloat> {
   static constexpr int kStages = 4;
   static constexpr int kSlots = 2;
   static constexpr int kColumns = kGemmTileN;
+  static constexpr bool kFinishes = false;
 
   __device__ static int panels(const GemmSm90Params&) { return 8; }
   __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
@@ -207,134 +213,6 @@ struct EpilogueOf<GemmEpilogue::kAddFloat> {
       }
       slots.release();
     }
-  }
-};
-
-/// Gate and up are rounded before they are used, so that h does not depend on whether they are
-/// stored. For each 64 columns: gate and up where wanted, then h.
-template <>
-struct EpilogueOf<GemmEpilogue::kSwiglu> {
-  static constexpr int kStages = 4;
-  static constexpr int kSlots = 2;
-  static constexpr int kColumns = kGemmTileN / 2;
-
-  __device__ static int panels(const GemmSm90Params& params) { return 2 * group(params); }
-  __device__ static bool load(const GemmSm90Params&, std::uint32_t, std::uint32_t, GemmCorner,
-                              int) {
-    return false;
-  }
-  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
-                               int panel) {
-    const int column = at.column + panel / group(params) * kPanelColumns;
-    const int part = panel % group(params);
-    if (params.has_second && part < 2) {
-      ptx::tma_store_4d(&params.second, slot, column, at.row, part, 0);
-    } else {
-      ptx::tma_store_4d(&params.out, slot, column, at.row, 0, 0);
-    }
-  }
-  __device__ static void write(const GemmSm90Params& params, const float (&sums)[kGemmSums],
-                               SlotWriter<kSlots>& slots) {
-    write_columns<0>(params, sums, slots);
-    write_columns<32>(params, sums, slots);
-  }
-
- private:
-  __device__ static int group(const GemmSm90Params& params) {
-    return (params.has_second ? 2 : 0) + (params.has_out ? 1 : 0);
-  }
-  template <int kFirst>
-  __device__ static void write_columns(const GemmSm90Params& params, const float (&sums)[kGemmSums],
-                                       SlotWriter<kSlots>& slots) {
-    std::uint32_t gate[16];
-    std::uint32_t up[16];
-    pack_panel<kFirst>(gate, sums);
-    pack_panel<kFirst + kGemmSums / 2>(up, sums);
-    if (params.has_second) {
-      fill_panel(slots.acquire(), gate);
-      slots.release();
-      fill_panel(slots.acquire(), up);
-      slots.release();
-    }
-    if (!params.has_out) return;
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      gate[i] = ptx::pack_bf16(swiglu<bf16>(low_float(gate[i]), low_float(up[i])),
-                               swiglu<bf16>(high_float(gate[i]), high_float(up[i])));
-    }
-    fill_panel(slots.acquire(), gate);
-    slots.release();
-  }
-};
-
-/// For each 64 columns: gate and up are read and become their gradients, then h where wanted. Sums
-/// are rounded before they are used, as if they had been stored.
-template <>
-struct EpilogueOf<GemmEpilogue::kSwigluGradient> {
-  static constexpr int kStages = 3;
-  static constexpr int kSlots = 5;
-  static constexpr int kColumns = kGemmTileN;
-
-  __device__ static int panels(const GemmSm90Params& params) { return 4 * group(params); }
-  __device__ static bool load(const GemmSm90Params& params, std::uint32_t slot,
-                              std::uint32_t barrier, GemmCorner at, int panel) {
-    const int part = panel % group(params);
-    if (part == 2) return false;
-    ptx::mbarrier_arrive_expect_tx(barrier, kSlotBytes);
-    ptx::tma_load_4d(slot, &params.read, barrier, at.column + panel / group(params) * kPanelColumns,
-                     at.row, part, 0);
-    return true;
-  }
-  __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
-                               int panel) {
-    const int column = at.column + panel / group(params) * kPanelColumns;
-    const int part = panel % group(params);
-    if (part < 2) {
-      ptx::tma_store_4d(&params.out, slot, column, at.row, part, 0);
-    } else {
-      ptx::tma_store_4d(&params.second, slot, column, at.row, 0, 0);
-    }
-  }
-  __device__ static void write(const GemmSm90Params& params, const float (&sums)[kGemmSums],
-                               SlotWriter<kSlots>& slots) {
-#pragma unroll
-    for (int panel = 0; panel < 4; ++panel) {
-      const std::uint32_t gate_slot = slots.acquire();
-      const std::uint32_t up_slot = slots.acquire();
-      const std::uint32_t activation_slot = params.has_second ? slots.acquire() : 0;
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        std::uint32_t gate[4];
-        std::uint32_t up[4];
-        std::uint32_t activation[4];
-        read_matrix(gate, matrix_row(gate_slot, k));
-        read_matrix(up, matrix_row(up_slot, k));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int at = 32 * panel + 8 * k + 2 * i;
-          const std::uint32_t dout = ptx::pack_bf16(sums[at], sums[at + 1]);
-          const SwigluGradient low =
-              swiglu_gradient<bf16>(low_float(gate[i]), low_float(up[i]), low_float(dout));
-          const SwigluGradient high =
-              swiglu_gradient<bf16>(high_float(gate[i]), high_float(up[i]), high_float(dout));
-          gate[i] = ptx::pack_bf16(low.gate, high.gate);
-          up[i] = ptx::pack_bf16(low.up, high.up);
-          activation[i] = ptx::pack_bf16(low.activation, high.activation);
-        }
-        ptx::stmatrix_x4(matrix_row(gate_slot, k), gate[0], gate[1], gate[2], gate[3]);
-        ptx::stmatrix_x4(matrix_row(up_slot, k), up[0], up[1], up[2], up[3]);
-        if (params.has_second) {
-          ptx::stmatrix_x4(matrix_row(activation_slot, k), activation[0], activation[1],
-                           activation[2], activation[3]);
-        }
-      }
-      slots.release(group(params));
-    }
-  }
-
- private:
-  __device__ static int group(const GemmSm90Params& params) {
-    return params.has_second ? 3 : 2;
   }
 };
 
