@@ -108,7 +108,7 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
 
 // What was not kept is computed again where it is needed and no sooner, so that the feed-forward
 // block and attention do not want their memory at the same time.
-void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gradients,
+void DecoderLayer::backward(const LayerTensors& weights, const LayerGradients& gradients,
                             LayerActivations kept, Tensor lowest_visible, Tensor dx) {
   const Arena::Scope scope(context_.arena);
   LayerActivations& at = kept;
@@ -125,7 +125,7 @@ void DecoderLayer::backward(const LayerTensors& weights, const LayerTensors& gra
   backward_attention(weights, gradients, at, lowest_visible, dx);
 }
 
-void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
+void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerGradients& gradients,
                                 const LayerActivations& at, Tensor dx) {
   const Region region(context_.observer, context_.compute, {"feed-forward backward"});
   const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
@@ -142,8 +142,9 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors&
     context_.ops.swiglu_matmul_backward(
         {dout, weights.w2, gate_up, gate_up, at.activation ? Tensor() : activation},
         context_.compute);
-    context_.ops.matmul({dout, activation, gradients.w2, true, false, true}, context_.compute);
-    context_.ops.matmul({gate_up, chunk.normed, gradients.w13, true, false, true},
+    const bool adds = begin > 0 || !gradients.are_empty;
+    context_.ops.matmul({dout, activation, gradients.w2, true, false, adds}, context_.compute);
+    context_.ops.matmul({gate_up, chunk.normed, gradients.w13, true, false, adds},
                         context_.compute);
     const Tensor dnormed = workspace({count, shape_.hidden});
     context_.ops.matmul({gate_up, weights.w13, dnormed}, context_.compute);
@@ -155,7 +156,7 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerTensors&
   for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
 }
 
-void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
+void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerGradients& gradients,
                                       LayerActivations at, Tensor lowest_visible, Tensor dx) {
   const LayerShape& s = shape_;
   const std::int64_t width = s.heads * s.head_dim;
@@ -176,9 +177,9 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTe
     if (!at.attention_out) compute_attention(at, lowest_visible);
     const Tensor dout = workspace(at.attention_out.shape());
     context_.ops.matmul({dx, weights.wo, dout.reshape({s.rows(), width})}, context_.compute);
-    context_.ops.matmul(
-        {dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true, false, true},
-        context_.compute);
+    context_.ops.matmul({dx, at.attention_out.reshape({s.rows(), width}), gradients.wo, true, false,
+                         !gradients.are_empty},
+                        context_.compute);
     attention_.backward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse, dout,
                          dquery, dkey_value});
   }
@@ -187,8 +188,9 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerTe
                            dqkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim})},
                           context_.compute);
   if (!at.normed_attention) compute_normed(weights, at);
-  context_.ops.matmul({dqkv, at.normed_attention, gradients.wqkv, true, false, true},
-                      context_.compute);
+  context_.ops.matmul(
+      {dqkv, at.normed_attention, gradients.wqkv, true, false, !gradients.are_empty},
+      context_.compute);
   const Tensor dnormed = workspace({s.rows(), s.hidden});
   context_.ops.matmul({dqkv, weights.wqkv, dnormed}, context_.compute);
   context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);

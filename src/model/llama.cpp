@@ -124,12 +124,19 @@ void LlamaModel::train_step(const DeviceBatch& batch, Tensor totals) {
   embed(batch, first.input);
   train_from_layer(0, first, batch, dx, totals);
   const Region region(context_.observer, context_.compute, {"backward", unit(0).name.c_str()});
-  const Tensor gradient = tied_gradient_ ? tied_gradient_ : parameters_.begin_gradient(0);
-  context_.ops.embedding_backward(
-      {batch.tokens, dx, segment_view(unit(0).segments[0], gradient), vocabulary_.first},
-      context_.compute);
+  context_.ops.embedding_backward({batch.tokens, dx, embedding_gradient(), vocabulary_.first},
+                                  context_.compute);
   parameters_.end_gradient(0);
   tied_gradient_ = {};
+}
+
+// Zeros where nothing has been added yet: tokens reach few rows of the table.
+Tensor LlamaModel::embedding_gradient() {
+  if (tied_gradient_) return tied_gradient_;
+  const auto [flat, is_empty] = parameters_.begin_gradient(0);
+  const Tensor table = segment_view(unit(0).segments[0], flat);
+  if (is_empty) context_.ops.fill(table, 0, context_.compute);
+  return table;
 }
 
 // Forward of `layer` and, by recursion, everything above it, then backward of `layer`: the arena's
@@ -153,13 +160,18 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const
       activations_->end_forward(layer);
       const LossHead::Args args = head_args(batch, output, totals);
       parameters_.prefetch(unit_index);
-      const Tensor flat = parameters_.begin_gradient(head_unit());
-      if (config_.tie_word_embeddings) tied_gradient_ = parameters_.begin_gradient(0);
       const ParameterUnit& head = unit(head_unit());
-      head_.train(args,
-                  {dx, segment_view(head.segments[0], flat),
-                   config_.tie_word_embeddings ? segment_view(unit(0).segments[0], tied_gradient_)
-                                               : segment_view(head.segments[1], flat)});
+      const auto [flat, is_empty] = parameters_.begin_gradient(head_unit());
+      LossHead::Gradients gradients{dx, segment_view(head.segments[0], flat), {}, is_empty};
+      if (config_.tie_word_embeddings) {
+        const auto table = parameters_.begin_gradient(0);
+        tied_gradient_ = segment_view(unit(0).segments[0], table.flat);
+        gradients.dmatrix = tied_gradient_;
+        gradients.dmatrix_is_empty = table.is_empty;
+      } else {
+        gradients.dmatrix = segment_view(head.segments[1], flat);
+      }
+      head_.train(args, gradients);
       parameters_.end_gradient(head_unit());
       release_head();
     }
@@ -168,8 +180,8 @@ void LlamaModel::train_from_layer(int layer, const LayerActivations& kept, const
                       {"backward", unit(unit_index).name.c_str()});
   const LayerTensors weights = layer_tensors(unit(unit_index), parameters_.acquire(unit_index));
   parameters_.prefetch(unit_index - 1);
-  const LayerTensors gradients =
-      layer_tensors(unit(unit_index), parameters_.begin_gradient(unit_index));
+  const auto [flat, is_empty] = parameters_.begin_gradient(unit_index);
+  const LayerGradients gradients{layer_tensors(unit(unit_index), flat), is_empty};
   activations_->begin_backward(layer);
   layer_->backward(weights, gradients, kept, batch.lowest_visible, dx);
   activations_->end_backward(layer);

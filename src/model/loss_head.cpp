@@ -36,7 +36,8 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
     if (gradients == nullptr) return;
     const Tensor dnormed = workspace({count, hidden}, context_.compute_dtype);
     const Tensor dx = gradients->dx.slice(begin, count);
-    context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, true}, context_.compute);
+    const bool adds = begin > 0 || !gradients->dmatrix_is_empty;
+    context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, adds}, context_.compute);
     context_.ops.matmul({logits, args.matrix, dnormed}, context_.compute);
     context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
     context_.ops.fill(dx, 0, context_.compute);

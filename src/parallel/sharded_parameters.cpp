@@ -45,8 +45,13 @@ ShardedParameters::ShardedParameters(Context& context, const ParameterTable& tab
                                                                        MemoryKind::kParameters));
   }
   if (is_sharded()) make_slots(weight_slots_, context.compute_dtype, MemoryKind::kParameters);
-  if (!options.with_gradients || !buffers_gradients()) return;
+  if (!options.with_gradients) return;
+  is_empty_.assign(table.units().size(), true);
+  // Nobody writes to padding after this.
+  for (const Tensor& shard : gradients_.shards) context.ops.fill(shard, 0, context.compute);
+  if (!buffers_gradients()) return;
   make_slots(gradient_slots_, DType::kFloat32, MemoryKind::kGradients);
+  for (const Slot& slot : gradient_slots_) context.ops.fill(slot.buffer, 0, context.compute);
   if (!is_sharded()) return;
   std::int64_t largest = 0;
   for (const Tensor& shard : gradients_.shards) largest = std::max(largest, shard.num_elements());
@@ -156,23 +161,45 @@ void ShardedParameters::release(int unit) {
   context_.compute.record(*weight_slots_[slot_of(unit)].unused);
 }
 
-Tensor ShardedParameters::begin_gradient(int unit) {
+ShardedParameters::UnitGradient ShardedParameters::begin_gradient(int unit) {
   const auto u = static_cast<std::size_t>(unit);
-  if (!buffers_gradients()) return gradients_.shards[u];
-  Slot& slot = gradient_slots_[slot_of(unit)];
-  context_.wait_for(*slot.unused, wait_label("waiting for reduce_scatter before", u));
-  const Tensor whole = slot.buffer.view(0, {table_.units()[u].num_elements});
-  context_.ops.fill(whole, 0, context_.compute);
-  return whole;
+  UnitGradient gradient{gradients_.shards[u], is_empty_[u]};
+  if (buffers_gradients()) {
+    Slot& slot = gradient_slots_[slot_of(unit)];
+    context_.wait_for(*slot.unused, wait_label("waiting for reduce_scatter before", u));
+    gradient = {slot.buffer.view(0, {table_.units()[u].num_elements}), true};
+  }
+  if (!gradient.is_empty) return gradient;
+  for (const Segment& segment : table_.units()[u].segments) {
+    if (segment.is_norm) {
+      context_.ops.fill(gradient.flat.view(segment.offset, segment.local_shape), 0,
+                        context_.compute);
+    }
+  }
+  return gradient;
+}
+
+void ShardedParameters::add_to_shard(std::size_t unit, Tensor reduced, Stream& stream) {
+  const Tensor shard = gradients_.shards[unit];
+  if (is_empty_[unit]) {
+    context_.ops.cast(reduced, shard, stream);
+  } else {
+    context_.ops.add(reduced, shard, stream);
+  }
 }
 
 void ShardedParameters::end_gradient(int unit) {
-  if (!buffers_gradients()) return;
+  const auto u = static_cast<std::size_t>(unit);
+  if (buffers_gradients()) reduce_gradient(unit);
+  is_empty_[u] = false;
+}
+
+void ShardedParameters::reduce_gradient(int unit) {
   const auto u = static_cast<std::size_t>(unit);
   Slot& slot = gradient_slots_[slot_of(unit)];
   const Tensor shard = gradients_.shards[u];
   if (!is_sharded()) {
-    context_.ops.add(slot.buffer.view(0, shard.shape()), shard, context_.compute);
+    add_to_shard(u, slot.buffer.view(0, shard.shape()), context_.compute);
     return;
   }
   const Tensor reduced = reduced_.view(0, shard.shape());
@@ -183,11 +210,11 @@ void ShardedParameters::end_gradient(int unit) {
   context_.mesh.param->reduce_scatter(slot.buffer.view(0, {table_.units()[u].num_elements}),
                                       reduced, ReduceOp::kSum, context_.params);
   context_.params.record(*slot.unused);
-  context_.ops.add(reduced, shard, context_.params);
+  add_to_shard(u, reduced, context_.params);
 }
 
-void ShardedParameters::zero_gradients() {
-  for (const Tensor& shard : gradients_.shards) context_.ops.fill(shard, 0, context_.compute);
+void ShardedParameters::drop_gradients() {
+  is_empty_.assign(is_empty_.size(), true);
   context_.compute.record(*event_);
   context_.params.wait(*event_);
 }

@@ -22,7 +22,7 @@ Engine::Engine(Context& context, const TrainConfig& config, EngineJobs jobs)
   if (jobs.train) {
     optimizer_.emplace(config.optimizer, table_, context, config.offload_optimizer);
     train_runner_ = make_runner(config.train_dataset);
-    parameters_.zero_gradients();
+    parameters_.drop_gradients();
   }
   if (jobs.evaluate) eval_runner_ = make_runner(config.eval_dataset);
   zero_totals();
@@ -52,7 +52,7 @@ void Engine::update(double denominator) {
   parameters_.finish_gradients();
   optimizer_->update(parameters_.masters(), parameters_.gradients(), denominator, context_.compute,
                      parameters_.separate_weights());
-  parameters_.zero_gradients();
+  parameters_.drop_gradients();
   parameters_.publish_compute_weights();
 }
 

@@ -270,7 +270,7 @@ void ReferenceCheck::Impl::compare_family(const std::string& prefix, const Shard
 }
 
 void ReferenceCheck::Impl::compare_training() {
-  engine_->parameters().zero_gradients();
+  engine_->parameters().drop_gradients();
   std::vector<double> losses;
   std::vector<double> norms;
   for (const float rate : file_.floats("train.learning_rate")) {

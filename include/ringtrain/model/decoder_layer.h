@@ -61,8 +61,8 @@ class DecoderLayer {
                Tensor output);
 
   /// `dx` [rows, D] compute: gradient of the output on entry, of the input on return. Adds to
-  /// `gradients` (fp32). Overwrites kept.gate_up.
-  void backward(const LayerTensors& weights, const LayerTensors& gradients, LayerActivations kept,
+  /// `gradients` (fp32), or overwrites empty ones. Overwrites kept.gate_up.
+  void backward(const LayerTensors& weights, const LayerGradients& gradients, LayerActivations kept,
                 Tensor lowest_visible, Tensor dx);
 
  private:
@@ -77,9 +77,9 @@ class DecoderLayer {
   struct FfnChunk;
   FfnChunk norm_ffn_chunk(const LayerTensors& weights, const LayerActivations& at,
                           std::int64_t begin, std::int64_t count, bool kept_is_valid);
-  void backward_ffn(const LayerTensors& weights, const LayerTensors& gradients,
+  void backward_ffn(const LayerTensors& weights, const LayerGradients& gradients,
                     const LayerActivations& at, Tensor dx);
-  void backward_attention(const LayerTensors& weights, const LayerTensors& gradients,
+  void backward_attention(const LayerTensors& weights, const LayerGradients& gradients,
                           LayerActivations at, Tensor lowest_visible, Tensor dx);
   Tensor rows_of(const Tensor& kept, std::int64_t begin, Shape shape, DType dtype) const;
   Tensor workspace(Shape shape, DType dtype) const;

@@ -59,6 +59,7 @@ class LlamaModel {
                         Tensor dx, Tensor totals);
   LossHead::Args head_args(const DeviceBatch& batch, Tensor x, Tensor totals);
   void release_head();
+  Tensor embedding_gradient();
 
   Context& context_;
   const ModelConfig config_;
@@ -69,7 +70,8 @@ class LlamaModel {
   TpSlice vocabulary_;  // entries of this tp rank
   LossHead head_;
   std::int64_t rows_;
-  Tensor tied_gradient_;  // of the embedding table, open from the head to the embedding
+  /// Of a tied embedding table, open from the head, which fills it, to the embedding.
+  Tensor tied_gradient_;
 };
 
 }  // namespace ringtrain

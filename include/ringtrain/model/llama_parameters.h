@@ -23,6 +23,11 @@ struct LayerTensors {
 /// `flat`: [unit.num_elements] of a layer's unit.
 LayerTensors layer_tensors(const ParameterUnit& unit, Tensor flat);
 
+/// Gradients of a layer (ShardedParameters::UnitGradient).
+struct LayerGradients : LayerTensors {
+  bool are_empty;  ///< matrices hold anything, norms zeros
+};
+
 /// A segment of a unit's flat buffer as a matrix or vector (its tp slice).
 Tensor segment_view(const Segment& segment, Tensor flat);
 

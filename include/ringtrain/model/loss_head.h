@@ -33,7 +33,8 @@ class LossHead {
   struct Gradients {
     Tensor dx;       ///< [rows, D] compute, written
     Tensor dnorm;    ///< [D] fp32, added to
-    Tensor dmatrix;  ///< [V, D] fp32, added to
+    Tensor dmatrix;  ///< [V, D] fp32, added to, or overwritten if it is empty
+    bool dmatrix_is_empty;
   };
   /// The loss and the gradient of the sum of weight * loss.
   void train(const Args& args, const Gradients& gradients);

@@ -51,12 +51,18 @@ class ShardedParameters {
   /// The compute stream's work enqueued so far is the last that reads the unit.
   void release(int unit);
 
-  /// A zeroed fp32 flat buffer for the unit's gradient of this micro-batch; with one fp32 shard the
-  /// accumulated gradient itself.
-  Tensor begin_gradient(int unit);
+  /// An fp32 flat buffer for the unit's gradient of this micro-batch; with one fp32 shard the
+  /// accumulated gradient itself. Where it is empty, norms hold zeros and matrices anything: the
+  /// first to work on a matrix overwrites it, and nobody has to write zeros before.
+  struct UnitGradient {
+    Tensor flat;
+    bool is_empty;
+  };
+  UnitGradient begin_gradient(int unit);
   /// Adds the buffer's reduction over fsdp x sp to this rank's gradient shard.
   void end_gradient(int unit);
-  void zero_gradients();
+  /// Gradients start anew: the next of each unit takes the place of what is there.
+  void drop_gradients();
   /// Sums the gradient shards over dp and lets the compute stream wait for them: call before the
   /// optimizer. Gradients stay unscaled sums over tokens.
   void finish_gradients();
@@ -76,6 +82,10 @@ class ShardedParameters {
   /// Casts one unit's master, which is in device memory.
   void refresh_unit(std::size_t unit, Tensor master);
   bool is_separate(std::size_t unit) const;
+  /// What end_gradient does where the unit's gradient is in a buffer.
+  void reduce_gradient(int unit);
+  /// `reduced` is fp32, of the shard's size.
+  void add_to_shard(std::size_t unit, Tensor reduced, Stream& stream);
   bool is_sharded() const { return table_.num_shards() > 1; }
   bool buffers_gradients() const {
     return is_sharded() || options_.gradient_dtype != DType::kFloat32;
@@ -93,7 +103,8 @@ class ShardedParameters {
   std::vector<Tensor> compute_shards_;  // the masters themselves where these are fp32 on the device
   std::vector<Slot> weight_slots_;
   std::vector<Slot> gradient_slots_;
-  Tensor reduced_;  // one shard, between reduce_scatter and the addition
+  std::vector<bool> is_empty_;  // by unit: the gradient shard
+  Tensor reduced_;              // one shard, between reduce_scatter and the addition
   std::unique_ptr<Event> event_;
 };
 
