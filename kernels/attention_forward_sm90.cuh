@@ -4,6 +4,7 @@
 
 #include "kernels/attention_forward_sm90_params.cuh"
 #include "kernels/ptx/mbarrier.cuh"
+#include "kernels/ptx/mma.cuh"
 #include "kernels/ptx/tma.cuh"
 #include "kernels/ptx/warpgroup.cuh"
 #include "kernels/ptx/wgmma.cuh"
@@ -151,17 +152,49 @@ struct AttentionForwardSm90 {
     params.counter->finish();
   }
 
-  /// S = Q K^T for this warpgroup's rows, one group.
-  __device__ static void issue_scores(float (&scores)[kKeyTile / 2], const OperandDescriptor& query,
-                                      const OperandDescriptor& key) {
-    ptx::wgmma_fence();
+  /// The queries of a warpgroup as left operand of the scores: in registers where there is room,
+  /// which leaves the reading of shared memory to the keys.
+  class Query {
+   public:
+    static constexpr bool kInRegisters = kHeadDim == 128;
+
+    /// `rows`: the address of the first one, which has arrived.
+    __device__ Query(std::uint32_t rows, int thread) : shared_(QueryTile::descriptor(rows)) {
+      if constexpr (kInRegisters) {
+        const int row = thread / 32 * 16 + thread % 16;
 #pragma unroll
-    for (int k = 0; k < kHeadDim / 16; ++k) {
-      ptx::wgmma_m64k16<ptx::Major::kContraction, ptx::Major::kContraction>(
-          scores, query.at(QueryTile::column_step(k)), key.at(KeyTile::column_step(k)), k != 0);
+        for (int k = 0; k < kSteps; ++k) {
+          const std::uint32_t at = rows + QueryTile::offset(row, 16 * k + thread % 32 / 16 * 8);
+          ptx::ldmatrix_x4(registers_[k],
+                           reinterpret_cast<const void*>(__cvta_shared_to_generic(at)));
+        }
+      }
     }
-    ptx::wgmma_commit_group();
-  }
+
+    /// S = Q K^T, one group.
+    __device__ void issue_scores(float (&scores)[kKeyTile / 2],
+                                 const OperandDescriptor& key) const {
+      ptx::wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < kSteps; ++k) {
+        const std::uint64_t columns = key.at(KeyTile::column_step(k));
+        if constexpr (kInRegisters) {
+          const auto& a = registers_[k];
+          ptx::wgmma_m64k16<ptx::Major::kContraction>(scores, a[0], a[1], a[2], a[3], columns,
+                                                      k != 0);
+        } else {
+          ptx::wgmma_m64k16<ptx::Major::kContraction, ptx::Major::kContraction>(
+              scores, shared_.at(QueryTile::column_step(k)), columns, k != 0);
+        }
+      }
+      ptx::wgmma_commit_group();
+    }
+
+   private:
+    static constexpr int kSteps = kHeadDim / 16;
+    OperandDescriptor shared_;
+    std::uint32_t registers_[kSteps][4];
+  };
 
   /// O += P V, one group.
   __device__ static void issue_output(float (&out)[kHeadDim / 2],
@@ -183,7 +216,7 @@ struct AttentionForwardSm90 {
     const Pipelines pipes(shared + kBarriersAt);
     RingPosition<kItems> item_at;
     RingPosition<1> query_at;
-    RingPosition<kStages> key_at, value_at;
+    RingPosition<kStages> value_at;  // keys are as far, and in a step one tile ahead
     const int warpgroup = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
     const int thread = threadIdx.x % 128;
     const int lane = thread % 32;
@@ -191,8 +224,8 @@ struct AttentionForwardSm90 {
     // This thread's two rows in the query tile, and its first column in a key or head tile.
     const int row = warpgroup * kWarpgroupRows + thread / 32 * 16 + lane / 4;
     const int column = lane % 4 * 2;
-    const OperandDescriptor query =
-        QueryTile::descriptor(shared + kQueryAt + warpgroup * kWarpgroupRows * kPanelRowBytes);
+    const std::uint32_t query_rows =
+        shared + kQueryAt + warpgroup * kWarpgroupRows * kPanelRowBytes;
     const std::uint32_t out_shared = shared + kOutAt + warpgroup * OutTile::kBytes;
 
     while (true) {
@@ -220,18 +253,27 @@ struct AttentionForwardSm90 {
           }
         }
         const int plain_begin = kDocuments ? uniform(item.tiles.plain_begin) : 0;
+        const auto key_operand = [&](const RingPosition<kStages>& at) {
+          return KeyTile::descriptor(shared + kKeyAt + at.stage * KeyTile::kBytes);
+        };
+        const auto value_operand = [&] {
+          return KeyTile::descriptor(shared + kValueAt + value_at.stage * KeyTile::kBytes);
+        };
+        const auto next = [](RingPosition<kStages> at) {
+          at.advance();
+          return at;
+        };
         float scores[kKeyTile / 2];
         std::uint32_t weights[kKeyTile / 4];
         float correction[2];
         int tile = end - 1;
 
         pipes.query.consumer_wait(query_at);
-        pipes.key.consumer_wait(key_at);
-        issue_scores(scores, query,
-                     KeyTile::descriptor(shared + kKeyAt + key_at.stage * KeyTile::kBytes));
+        const Query query(query_rows, thread);
+        pipes.key.consumer_wait(value_at);
+        query.issue_scores(scores, key_operand(value_at));
         ptx::wgmma_wait_group<0>();
-        if (is_elected) pipes.key.consumer_release(key_at);
-        key_at.advance();
+        if (is_elected) pipes.key.consumer_release(value_at);
         const auto mask = [&] {
           if constexpr (kDocuments) {
             if (tile >= plain_begin && tile < plain_end) return;
@@ -247,25 +289,23 @@ struct AttentionForwardSm90 {
 
         // Entered with the keys of `tile` there.
         const auto step = [&]<bool kMasked>() {
-          issue_scores(scores, query,
-                       KeyTile::descriptor(shared + kKeyAt + key_at.stage * KeyTile::kBytes));
+          const RingPosition<kStages> key_at = next(value_at);
+          query.issue_scores(scores, key_operand(key_at));
           pipes.value.consumer_wait(value_at);
-          issue_output(out, weights,
-                       KeyTile::descriptor(shared + kValueAt + value_at.stage * KeyTile::kBytes));
+          issue_output(out, weights, value_operand());
           ptx::wgmma_wait_group<1>();
           if (is_elected) pipes.key.consumer_release(key_at);
-          key_at.advance();
           if constexpr (kMasked) mask();
           softmax.template fold<kMasked>(scores, params.scale_log2, correction);
           // This wait also keeps the compiler from moving the next above the exponentials.
-          if (tile > begin) pipes.key.consumer_wait(key_at);
+          if (tile > begin) pipes.key.consumer_wait(next(key_at));
           ptx::wgmma_wait_group<0>();
           if (is_elected) pipes.value.consumer_release(value_at);
           value_at.advance();
           scale_rows(out, correction);
           pack_operand(weights, scores);
         };
-        if (tile > begin) pipes.key.consumer_wait(key_at);
+        if (tile > begin) pipes.key.consumer_wait(next(value_at));
         // Documents end anywhere: one body, and the mask where it is wanted.
         for (--tile; tile >= (kDocuments ? begin : plain_end); --tile) {
           step.template operator()<true>();
@@ -277,8 +317,7 @@ struct AttentionForwardSm90 {
         if (is_elected) pipes.query.consumer_release(query_at);
         query_at.advance();
         pipes.value.consumer_wait(value_at);
-        issue_output(out, weights,
-                     KeyTile::descriptor(shared + kValueAt + value_at.stage * KeyTile::kBytes));
+        issue_output(out, weights, value_operand());
         ptx::wgmma_wait_group<0>();
         if (is_elected) pipes.value.consumer_release(value_at);
         value_at.advance();

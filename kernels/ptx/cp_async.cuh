@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace ringtrain::ptx {
+namespace ringtrain::kernels::ptx {
 
 /// cp.async.cg.shared.global, 16 bytes: copies from global to shared memory in the background;
 /// with `inside` false writes 16 zero bytes and reads nothing. Both addresses are aligned to 16.
@@ -30,4 +30,4 @@ __device__ inline void cp_async_wait_all() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-}  // namespace ringtrain::ptx
+}  // namespace ringtrain::kernels::ptx

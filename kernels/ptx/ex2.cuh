@@ -1,6 +1,6 @@
 #pragma once
 
-namespace ringtrain::ptx {
+namespace ringtrain::kernels::ptx {
 
 /// ex2.approx.ftz.f32: 2^x with a relative error of 2^-22; 0 for -infinity.
 __device__ inline float ex2(float x) {
@@ -9,4 +9,4 @@ __device__ inline float ex2(float x) {
   return result;
 }
 
-}  // namespace ringtrain::ptx
+}  // namespace ringtrain::kernels::ptx

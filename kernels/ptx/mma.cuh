@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace ringtrain::ptx {
+namespace ringtrain::kernels::ptx {
 
 /// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d += a b for a 16 x 16 and b 16 x 8.
 /// Lane t holds of d: rows t / 4 and t / 4 + 8 (d[0..1], d[2..3]), columns 2 (t % 4) and the next.
@@ -34,4 +34,4 @@ __device__ inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row)
                : "memory");
 }
 
-}  // namespace ringtrain::ptx
+}  // namespace ringtrain::kernels::ptx
