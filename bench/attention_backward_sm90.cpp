@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "attention_case.h"
+#include "attention_reference.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/parallel/sequence_layout.h"
 

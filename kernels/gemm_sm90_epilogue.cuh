@@ -100,7 +100,7 @@ __device__ void write_rounded(const float (&sums)[kGemmSums], SlotWriter<kSlots>
 }
 
 __device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t row) {
-  ringtrain::ptx::ldmatrix_x4(registers, __cvta_shared_to_generic(row));
+  ptx::ldmatrix_x4(registers, __cvta_shared_to_generic(row));
 }
 
 /// Each has:
