@@ -58,10 +58,10 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
       compute_(device.make_stream(StreamPriority::kNormal)),
       ring_(device.make_stream(StreamPriority::kHigh)),
       others_(device.make_stream(StreamPriority::kNormal)),
-      trace_(device, {compute_.get(), ring_.get()}) {
+      trace_(device, {compute_.get(), ring_.get(), others_.get()}) {
   auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
   link_ = link.get();
-  mesh_ = mesh_around(std::move(link), device, what);
+  mesh_ = mesh_around(make_observed_communicator(std::move(link), trace_), device, what);
   const MemoryPlan plan =
       plan_memory({mesh_.shape, mesh_.coordinates, device.type(), compute}, [&](Context& context) {
         RankAttention attention(context, what);

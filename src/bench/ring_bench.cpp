@@ -9,6 +9,7 @@
 #include "emulated_rank.h"
 #include "ringtrain/bench/timing.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/train/trace_file.h"
 
 namespace ringtrain {
 namespace {
@@ -63,6 +64,7 @@ class RingTimer {
  public:
   RingTimer(Device& device, Backend& ops, DType compute, const RingBenchCase& what)
       : device_(device),
+        file_(what.trace),
         copier_(make_paced_copier(device, what.link)),
         rank_(device, ops, compute, what),
         whole_(device, ops, compute, what.unsplit()) {
@@ -72,26 +74,30 @@ class RingTimer {
 
   RingBenchResult run(int warmups, int runs) {
     PassStopwatch ring(device_), compute(device_), whole(device_);
+    const int num_ranks = rank_.link().size();
+    // As many of the rank's passes as take as long as the whole sequence: the clock of a device
+    // that is at its limit of power follows what it has done in the last tenth of a second.
     for (int i = 0; i < warmups + runs; ++i) {
-      // The host enqueues a ring while the device still has the whole sequence before it.
       whole.time(whole_);
       chain(device_, whole_.compute(), rank_.compute());
       rank_.link().carry_by(copier_.get());
-      ring.time(rank_);
+      for (int r = 0; r < num_ranks; ++r) ring.time(rank_);
       rank_.link().carry_by(nullptr);
-      compute.time(rank_);
+      for (int r = 0; r < num_ranks; ++r) compute.time(rank_);
       chain(device_, rank_.compute(), whole_.compute());
     }
     rank_.link().carry_by(copier_.get());
-    const auto skipped = static_cast<std::size_t>(warmups);
-    const double share = 1.0 / rank_.link().size();
+    const auto skipped_wholes = static_cast<std::size_t>(warmups);
+    const std::size_t skipped = skipped_wholes * static_cast<std::size_t>(num_ranks);
+    const double share = 1.0 / num_ranks;
     RingBenchResult result;
     result.forward = {ring.forward.median_s(skipped), compute.forward.median_s(skipped),
-                      share * whole.forward.median_s(skipped),
+                      share * whole.forward.median_s(skipped_wholes),
                       waited_s([&] { rank_.attention().forward(); })};
     result.backward = {ring.backward.median_s(skipped), compute.backward.median_s(skipped),
-                       share * whole.backward.median_s(skipped),
+                       share * whole.backward.median_s(skipped_wholes),
                        waited_s([&] { rank_.attention().backward(); })};
+    if (!file_.empty()) write_trace_file();
     return result;
   }
 
@@ -111,7 +117,19 @@ class RingTimer {
     return median(std::move(waited));
   }
 
+  void write_trace_file() {
+    StreamTrace& trace = rank_.trace();
+    trace.start(StreamTrace::Detail::kAll);
+    whole_.attention().forward();  // the host gets ahead meanwhile
+    chain(device_, whole_.compute(), rank_.compute());
+    rank_.attention().forward();
+    rank_.attention().backward();
+    trace.stop();
+    write_trace(file_, trace, rank_.link().rank(), device_.name());
+  }
+
   Device& device_;
+  std::string file_;
   std::unique_ptr<PacedCopier> copier_;
   EmulatedRank rank_;
   EmulatedRank whole_;

@@ -146,7 +146,7 @@ void print_setting(const Request& request, const BenchDevice& on) {
 
 void print_header(const Request& request, const BenchDevice& on) {
   print_setting(request, on);
-  fmt::print("rank {}, median of {} after {}\n", request.what.rank, request.options.runs,
+  fmt::print("rank {}, median of {} rounds after {}\n", request.what.rank, request.options.runs,
              request.options.warmups);
   fmt::print("{:<9} {:>9} {:>11} {:>8} {:>12} {:>6} {:>8} {:>8} {:>8} {:>12} {:>9}\n", "direction",
              "ring ms", "compute ms", "exposed", fmt::format("1 rank / {}", request.what.num_ranks),
@@ -215,7 +215,7 @@ void check(const Request& request, BenchDevice& on) {
 void bench_ring(const std::vector<std::string>& arguments) {
   Request request;
   request.options.warmups = 3;
-  request.options.runs = 20;
+  request.options.runs = 10;
   ArgumentParser parser(
       "ringtrain bench ring",
       "Times ring attention of one rank against an emulated link, on one device.");
@@ -223,6 +223,9 @@ void bench_ring(const std::vector<std::string>& arguments) {
   add_link_options(parser, request.what);
   parser.add_flag("check", "compare the results of all ranks with unsplit attention instead",
                   {"Measurement", "BOOL", "False"}, [&](bool value) { request.check = value; });
+  parser.add_option("trace", "file for a Chrome trace of one forward and backward pass",
+                    {"Measurement", "FILE", ""},
+                    [&](const std::string& text) { request.what.trace = text; });
   add_bench_options(parser, request.options);
   if (!parser.parse(arguments)) {
     fmt::print("{}", parser.help());

@@ -75,6 +75,11 @@ std::string events_of(int rank, const std::string& place, StreamTrace& trace, do
   return events;
 }
 
+/// A Chrome trace of the events of all ranks, without the comma before the first.
+std::string document_of(const std::string& events) {
+  return fmt::format("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[{}\n]}}\n", events.substr(1));
+}
+
 }  // namespace
 
 void check_trace_file(World& world, const fs::path& file) {
@@ -99,12 +104,14 @@ void write_trace(World& world, const fs::path& file, StreamTrace& trace, const s
       events_of(world.rank(), place, trace, start - first, clock.error_s + trace.start_error_s());
   agree(world, [&] {
     if (world.rank() != 0) return world.send(own, 0);
-    std::string text = R"({"displayTimeUnit":"ms","traceEvents":[)";
-    text += own.substr(1);  // no comma before the first
-    for (int rank = 1; rank < world.size(); ++rank) text += world.receive(rank);
-    text += "\n]}\n";
-    replace_text(file, text);
+    std::string events = own;
+    for (int rank = 1; rank < world.size(); ++rank) events += world.receive(rank);
+    replace_text(file, document_of(events));
   });
+}
+
+void write_trace(const fs::path& file, StreamTrace& trace, int rank, const std::string& place) {
+  replace_text(file, document_of(events_of(rank, place, trace, 0, trace.start_error_s())));
 }
 
 }  // namespace ringtrain

@@ -23,6 +23,7 @@ struct RingBenchCase {
   int ring_sms = 0;                        ///< as in SequenceAttentionOptions
   DType gradient_dtype = DType::kFloat32;  ///< the same
   LinkModel link;
+  std::string trace{};  ///< file for a Chrome trace of one forward and backward pass; empty: none
 
   /// Errors: InvalidArgument for sizes that do not fit together.
   SequenceLayout sequence_layout() const;
@@ -60,8 +61,9 @@ struct RingBenchResult {
   RingPass both() const;
 };
 
-/// Times calls by the device's clock: medians of `runs` after `warmups`, each of all kinds by turns
-/// so that they meet the same clock rate. Inputs are random normal numbers.
+/// Times passes by the device's clock: medians of `runs` rounds after `warmups`, in each of which
+/// all kinds come by turns, those of one rank as often as there are ranks. Inputs are random normal
+/// numbers.
 /// Errors: those of RingBenchCase::sequence_layout and of a link without speed.
 RingBenchResult time_ring(Device& device, Backend& ops, DType compute, const RingBenchCase& what,
                           int warmups, int runs);

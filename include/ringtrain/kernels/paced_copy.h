@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
 
 /// Copies within a device that take as long as a slower link would. Raw device pointers, checked by
@@ -9,20 +10,26 @@
 namespace ringtrain::kernels {
 
 struct PacedCopyArgs {
-  const void* from;
-  void* to;
-  std::int64_t bytes;    // a multiple of 16, as both addresses
+  struct Piece {
+    const void* from;
+    void* to;
+    std::int64_t bytes;  // a multiple of 16, as both addresses
+  };
+  static constexpr int kMostPieces = 8;
+  std::array<Piece, kMostPieces> pieces;
+  int num_pieces;
   int processors;        // to occupy, with nothing beside
   double bytes_per_ns;   // of the link
   std::int64_t wait_ns;  // before the first byte
 };
-/// The copy by a kernel. It ends at bytes / bytes_per_ns + wait_ns after its start at the earliest.
+/// The copies by a kernel. It ends at wait_ns + bytes of all / bytes_per_ns after its start at the
+/// earliest.
 void launch_paced_copy(const PacedCopyArgs& args, cudaStream_t stream);
 
-/// *start = now, in ns.
-void launch_start_clock(std::int64_t* start, cudaStream_t stream);
-/// Work enqueued later starts `ns` after *start at the earliest. One warp waits for it; it finds
-/// room beside a block that leaves 1,024 registers of its processor.
-void launch_wait_for_clock(const std::int64_t* start, std::int64_t ns, cudaStream_t stream);
+/// *start = now, in ns, modulo 2^32.
+void launch_start_clock(std::uint32_t* start, cudaStream_t stream);
+/// Work enqueued later starts `ns` after *start at the earliest; less than 4 seconds. One warp of 8
+/// registers a thread waits for it: it finds room beside a block that leaves as few.
+void launch_wait_for_clock(const std::uint32_t* start, std::uint32_t ns, cudaStream_t stream);
 
 }  // namespace ringtrain::kernels

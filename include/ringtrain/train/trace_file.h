@@ -22,5 +22,8 @@ void check_trace_file(World& world, const std::filesystem::path& file);
 /// The label of each process says by how much its times may be wrong. Errors: IoError.
 void write_trace(World& world, const std::filesystem::path& file, StreamTrace& trace,
                  const std::string& place);
+/// The same of one rank that is not in a job.
+void write_trace(const std::filesystem::path& file, StreamTrace& trace, int rank,
+                 const std::string& place);
 
 }  // namespace ringtrain

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <string_view>
 
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
@@ -23,17 +21,19 @@ class ProcessorCopier final : public PacedCopier {
   explicit ProcessorCopier(const LinkModel& link) : link_(link) {}
 
   void copy(std::span<const CopyPiece> message, Stream& stream) override {
-    double wait_s = link_.latency_s;
-    for (const CopyPiece& piece : message) {
-      kernels::launch_paced_copy({.from = piece.from,
-                                  .to = piece.to,
-                                  .bytes = static_cast<std::int64_t>(piece.bytes),
-                                  .processors = link_.processors,
-                                  .bytes_per_ns = link_.bytes_per_s * 1e-9,
-                                  .wait_ns = static_cast<std::int64_t>(wait_s * 1e9)},
-                                 native(stream));
-      wait_s = 0;
+    kernels::PacedCopyArgs args{.pieces = {},
+                                .num_pieces = static_cast<int>(message.size()),
+                                .processors = link_.processors,
+                                .bytes_per_ns = link_.bytes_per_s * 1e-9,
+                                .wait_ns = static_cast<std::int64_t>(link_.latency_s * 1e9)};
+    if (message.size() > args.pieces.size()) {
+      throw InvalidArgument("too many parts in a message for an emulated link");
     }
+    for (std::size_t i = 0; i < message.size(); ++i) {
+      args.pieces[i] = {message[i].from, message[i].to,
+                        static_cast<std::int64_t>(message[i].bytes)};
+    }
+    kernels::launch_paced_copy(args, native(stream));
   }
 
  private:
@@ -44,20 +44,29 @@ class ProcessorCopier final : public PacedCopier {
 class EngineCopier final : public PacedCopier {
  public:
   EngineCopier(Device& device, const LinkModel& link)
-      : link_(link), start_(device, sizeof(std::int64_t)) {}
+      : link_(link), start_(device, sizeof(std::uint32_t)) {
+    if (static_cast<double>(kChunk) / link.bytes_per_s + link.latency_s > kLongest) {
+      throw InvalidArgument("the emulated link is too slow: 16 MiB would take more than a second");
+    }
+  }
 
   void copy(std::span<const CopyPiece> message, Stream& stream) override {
-    auto* const start = static_cast<std::int64_t*>(start_.data());
+    auto* const start = static_cast<std::uint32_t*>(start_.data());
     kernels::launch_start_clock(start, native(stream));
     double end_s = link_.latency_s;
     for (const CopyPiece& piece : message) {
       for (std::size_t done = 0; done < piece.bytes; done += kChunk) {
         const std::size_t bytes = std::min(kChunk, piece.bytes - done);
-        copy_chunk(static_cast<char*>(piece.to) + done, static_cast<const char*>(piece.from) + done,
-                   bytes, native(stream));
+        RT_CUDA_CHECK(cudaMemcpyAsync(static_cast<char*>(piece.to) + done,
+                                      static_cast<const char*>(piece.from) + done, bytes,
+                                      cudaMemcpyDeviceToDevice, native(stream)));
         end_s += static_cast<double>(bytes) / link_.bytes_per_s;
-        kernels::launch_wait_for_clock(start, static_cast<std::int64_t>(end_s * 1e9),
+        kernels::launch_wait_for_clock(start, static_cast<std::uint32_t>(end_s * 1e9),
                                        native(stream));
+        if (end_s > kLongest) {
+          kernels::launch_start_clock(start, native(stream));
+          end_s = 0;
+        }
       }
     }
   }
@@ -66,19 +75,7 @@ class EngineCopier final : public PacedCopier {
   // Between a copy and a kernel the device needs some microseconds; the link takes 45 us at 370
   // GB/s.
   static constexpr std::size_t kChunk = std::size_t{16} << 20;
-
-  static void copy_chunk(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
-    static const char* probe = std::getenv("RT_PROBE_COPY");
-    if (probe != nullptr && std::string_view(probe) == "plain") {
-      RT_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
-      return;
-    }
-    cudaMemcpyAttributes attributes{};
-    attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
-    attributes.flags = cudaMemcpyFlagPreferOverlapWithCompute;
-    std::size_t first = 0;
-    RT_CUDA_CHECK(cudaMemcpyBatchAsync(&to, &from, &bytes, 1, &attributes, &first, 1, stream));
-  }
+  static constexpr double kLongest = 1;  // seconds that a clock is used for, and a chunk may take
 
   LinkModel link_;
   DeviceMemory start_;
