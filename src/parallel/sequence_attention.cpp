@@ -337,8 +337,9 @@ void SequenceAttention::cast_parts(const Parts& message, Tensor in, Tensor out) 
 
 // As forward; the gradients of a block follow it one hop behind, in two messages. At step i this
 // rank adds its contribution to what the ranks before it have added, one message after the other,
-// and sends each on while the next is computed. After as many hops as ranks they are with their
-// owner again.
+// and sends each on while the next is computed, until they are with their owner again. The first
+// message sets out at step 1: this rank adds its own part when it returns, behind which the second
+// one's last hop is hidden.
 void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   if (num_ranks() == 1) {
     backward_step(args, delta, args.key_value, rank(), args.dkey_value, {whole(args.key_value)},
@@ -358,16 +359,19 @@ void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
     if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_);
     for (std::size_t m = 0; m < kNumMessages; ++m) {
-      if (step > 0) receive(travel, messages[m], step - 1, *returned_[m]);
-      backward_step(args, delta, current, owner(step), travel.sum(step), messages[m], step == 0);
+      const int first = m == 0 ? 1 : 0;
+      if (step < first) continue;
+      if (step > first) receive(travel, messages[m], step - 1, *returned_[m]);
+      backward_step(args, delta, current, owner(step), travel.sum(step), messages[m],
+                    step == first);
       send(travel, messages[m], step, *returned_[m]);
     }
     if (!last) wait_for_hop("waiting for hop", step, *arrived_);
     current = next;
   }
-  for (std::size_t m = 0; m < kNumMessages; ++m) {
-    receive(travel, messages[m], num_ranks() - 1, *returned_[m]);
-  }
+  receive(travel, messages[0], num_ranks() - 1, *returned_[0]);
+  backward_step(args, delta, args.key_value, rank(), args.dkey_value, messages[0], false);
+  receive(travel, messages[1], num_ranks() - 1, *returned_[1]);
 }
 
 Tensor SequenceAttention::gather_key_value(Tensor key_value) {

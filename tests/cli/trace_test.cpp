@@ -94,7 +94,7 @@ TEST(Trace, HasEveryStreamOfEveryRank) {
     EXPECT_EQ(count(compute, "head"), 1);
     EXPECT_EQ(count(compute, "update"), 1);
     EXPECT_EQ(count(ring, "hop "), 2 * kLayers * (kRanks - 1));
-    EXPECT_EQ(count(ring, "gradient hop "), 2 * kLayers * kRanks);
+    EXPECT_EQ(count(ring, "gradient hop "), kLayers * (2 * kRanks - 1));
     EXPECT_EQ(count(compute, "hop ") + count(params, "hop "), 0);
     EXPECT_EQ(count(params, "gather layer "), kLayers);
     EXPECT_EQ(count(params, "reduce layer "), kLayers);

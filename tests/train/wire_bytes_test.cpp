@@ -103,8 +103,9 @@ Bytes formula(const WireCase& c) {
         2 * (tp - 1) * (activations + 4 * rows * fp32 + num_tensors * fp64) / tp;
   }
   if (ring > 1 && c.attention_type == "ring_blockwise") {
+    // Half of the gradients are P - 1 hops under way, the others P.
     bytes[{"sp", "exchange"}] =
-        kLayers * (2 * (ring - 1) * key_value * compute + ring * key_value * fp32);
+        kLayers * (2 * (ring - 1) * key_value * compute + (2 * ring - 1) * key_value * fp32 / 2);
   } else if (ring > 1) {
     bytes[{"sp", "all_gather"}] = kLayers * 2 * (ring - 1) * key_value * compute;
     bytes[{"sp", "reduce_scatter"}] = kLayers * (ring - 1) * key_value * fp32;
