@@ -16,11 +16,10 @@ void rms_norm(const RmsNormArgs& args) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = args.x.data<T>() + row * width;
     T* out = args.out.data<T>() + row * width;
-    // In double: long sums of positive terms in fp32 drift by more than rstd may be off.
-    const auto squares = static_cast<A>(sum_over<double>(width, [x](std::int64_t i) {
-      const auto value = static_cast<double>(static_cast<A>(x[i]));
+    const A squares = sum_over<A>(width, [x](std::int64_t i) {
+      const A value = static_cast<A>(x[i]);
       return value * value;
-    }));
+    });
     const A scale = A{1} / std::sqrt(squares / static_cast<A>(width) + static_cast<A>(args.eps));
     rstd[row] = scale;
     for (std::int64_t i = 0; i < width; ++i) {
