@@ -20,7 +20,7 @@ constexpr int kSumColumns = 32;  // of a block that adds up the sums
 
 /// Blocks of the backward pass on one SM: each has two rows of three tensors in shared memory.
 constexpr int backward_blocks_per_sm(int held) {
-  return held == 1 ? 4 : held == 2 ? 3 : 2;
+  return held == 1 ? 3 : 2;
 }
 /// Blocks in all, each with a row of sums: what an H100 runs at once, and the same everywhere, so
 /// that all GPUs sum alike.

@@ -174,7 +174,7 @@ struct TrainConfig {
   std::string ring_gradient_dtype = "fp32";  ///< fp32, bf16: of dK and dV between ranks
   std::string packing = "none";              ///< none, documents
   std::string loss_reduction = "token";      ///< token, sequence
-  std::int64_t loss_chunk_size = 1024;       ///< tokens whose logits exist at a time
+  std::int64_t loss_chunk_size = 4096;       ///< tokens whose logits exist at a time
   bool offload_optimizer = false;            ///< masters and moments in host memory
   std::string grad_dtype = "fp32";           ///< fp32, bf16: of gradients between micro-batches
   double timeout_s = 600;                    ///< a rank without progress for longer ends the job
