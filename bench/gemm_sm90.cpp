@@ -3,22 +3,17 @@
 //   gemm_sm90            checks, then times
 //   gemm_sm90 check      checks only; exit code 1 on a difference
 //   gemm_sm90 time       times only; for other sizes than the standard ones: time TOKENS D F
-// Times: batches of launches of the two by turns, random normal data, the best batch of each.
-#include "ringtrain/kernels/gemm_sm90.h"
-
+//   gemm_sm90 products   the ratio for every product of LLaMA layers
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "../src/backend/cuda/matmul.h"
-#include "device_buffer.h"
+#include "gemm_case.h"
 #include "gemm_reference.h"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
@@ -35,10 +30,6 @@ double worst_l2 = 0;
 
 void fail(const std::string& name, const std::string& what) {
   if (++failures <= 25) fmt::print("FAIL {}: {}\n", name, what);
-}
-
-std::size_t size(std::int64_t rows, std::int64_t columns) {
-  return static_cast<std::size_t>(rows * columns);
 }
 
 float value(bf16 x) {
@@ -67,15 +58,6 @@ struct Output {
   }
   std::size_t used;
   Buffer<T> memory;
-};
-
-struct Operand {
-  Operand(std::int64_t rows, std::int64_t columns, std::uint32_t seed, float scale = 1)
-      : memory(size(rows, columns)) {
-    fill(memory, seed, scale);
-  }
-  bf16* get() const { return memory.get(); }
-  Buffer<bf16> memory;
 };
 
 /// The product in double of op(a) and op(b).
@@ -124,37 +106,6 @@ void expect_same(const std::string& name, const std::vector<T>& actual,
 
 double round_bf16(double x) {
   return value(__float2bfloat16_rn(static_cast<float>(x)));
-}
-
-struct Problem {
-  std::int64_t m, n, k;
-  std::string name() const { return fmt::format("[{}, {}, {}]", m, n, k); }
-};
-
-/// One of the products that there is a kernel for.
-struct Kind {
-  const char* name;
-  bool transpose_a, transpose_b, accumulate;
-  DType out;
-};
-constexpr Kind kNt{"a b^T", false, true, false, DType::kBFloat16};
-constexpr Kind kNtAdd{"a b^T added", false, true, true, DType::kBFloat16};
-constexpr Kind kNn{"a b", false, false, false, DType::kBFloat16};
-constexpr Kind kTnAdd{"a^T b added", true, false, true, DType::kFloat32};
-constexpr std::array kKinds{kNt, kNtAdd, kNn, kTnAdd};
-
-kernels::GemmSm90Args launch_args(const Kind& kind, const Problem& p, const bf16* a, const bf16* b,
-                                  void* out) {
-  return {.a = a,
-          .b = b,
-          .out = out,
-          .m = p.m,
-          .n = p.n,
-          .k = p.k,
-          .transpose_a = kind.transpose_a,
-          .transpose_b = kind.transpose_b,
-          .accumulate = kind.accumulate,
-          .out_type = kind.out};
 }
 
 template <typename T>
@@ -333,155 +284,24 @@ void check_all() {
   check_repeat({1000, 1376, 512}, 40);
 }
 
-/// Seconds of one launch in a batch that takes about 0.15 s.
-double batch_seconds(const std::function<void()>& launch, int launches) {
-  cudaEvent_t begin = nullptr, end = nullptr;
-  RT_CUDA_CHECK(cudaEventCreate(&begin));
-  RT_CUDA_CHECK(cudaEventCreate(&end));
-  RT_CUDA_CHECK(cudaEventRecord(begin));
-  for (int i = 0; i < launches; ++i) launch();
-  RT_CUDA_CHECK(cudaEventRecord(end));
-  RT_CUDA_CHECK(cudaEventSynchronize(end));
-  float ms = 0;
-  RT_CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return static_cast<double>(ms) * 1e-3 / launches;
-}
-
-/// Two ways to the same result, by turns.
-void time_both(const std::string& name, double flops, const std::function<void()>& ours,
-               const std::function<void()>& theirs) {
-  constexpr double kBatchSeconds = 0.15;
-  constexpr int kRounds = 3;
-  double best[2] = {INFINITY, INFINITY};
-  const std::function<void()>* launches[2] = {&ours, &theirs};
-  const int count = std::max(1, static_cast<int>(kBatchSeconds * 650e12 / flops));
-  for (int round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < 2; ++i) {
-      const int which = round % 2 == 0 ? i : 1 - i;
-      best[which] = std::min(best[which], batch_seconds(*launches[which], count));
-    }
-  }
-  fmt::print("{:<34}{:>9.3f} ms{:>6.0f}{:>12.3f} ms{:>6.0f}{:>8.3f}\n", name, best[0] * 1e3,
-             flops / best[0] * 1e-12, best[1] * 1e3, flops / best[1] * 1e-12, best[1] / best[0]);
-}
-
-class Timings {
- public:
-  Timings(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn)
-      : t_(tokens),
-        d_(hidden),
-        f_(ffn),
-        x_(t_, d_, 1),
-        dy_(t_, d_, 2),
-        gate_up_(t_, 2 * f_, 3),
-        h_(t_, f_, 4),
-        w13_(2 * f_, d_, 5, 0.02f),
-        w2_(d_, f_, 6, 0.02f),
-        out_(size(t_, d_)),
-        dh_(size(t_, f_)),
-        dw_(size(2 * f_, d_)),
-        pairs_(size(t_, 2 * f_)),
-        workspace_(std::size_t{32} << 20) {}
-
-  void run() {
-    const double unit =
-        2.0 * static_cast<double>(t_) * static_cast<double>(d_) * static_cast<double>(f_);
-    const std::string at = fmt::format("T{} D{} F{}", t_, d_, f_);
-    fmt::print("{}\n", at);
-    time_both(
-        "gate|up, h only", 2 * unit, [&] { swiglu(false); },
-        [&] {
-          library(tensor(x_, t_, d_), tensor(w13_, 2 * f_, d_), pairs(), false, true, false);
-          kernels::launch_swiglu({pairs_.get(), dh_.get(), t_, f_, DType::kBFloat16}, nullptr);
-        });
-    time_both(
-        "gate|up, all kept", 2 * unit, [&] { swiglu(true); },
-        [&] {
-          library(tensor(x_, t_, d_), tensor(w13_, 2 * f_, d_), pairs(), false, true, false);
-        });
-    time_product("down", kNt, {t_, d_, f_}, h_, w2_, out_.get());
-    time_product("down, added", kNtAdd, {t_, d_, f_}, h_, w2_, out_.get());
-    time_both(
-        "dh and its SwiGLU, with h", unit, [&] { backward(true); },
-        [&] {
-          library(tensor(dy_, t_, d_), tensor(w2_, d_, f_), dh(), false, false, false);
-          kernels::launch_swiglu_backward(
-              {gate_up_.get(), dh_.get(), pairs_.get(), t_, f_, DType::kBFloat16}, nullptr);
-          kernels::launch_swiglu({gate_up_.get(), dh_.get(), t_, f_, DType::kBFloat16}, nullptr);
-        });
-    time_both(
-        "dh and its SwiGLU", unit, [&] { backward(false); },
-        [&] { library(tensor(dy_, t_, d_), tensor(w2_, d_, f_), dh(), false, false, false); });
-    time_product("dx", kNn, {t_, d_, 2 * f_}, gate_up_, w13_, out_.get());
-    time_product("dw13 added", kTnAdd, {2 * f_, d_, t_}, gate_up_, x_, dw_.get());
-    time_product("dw2 added", kTnAdd, {d_, f_, t_}, dy_, h_, dw_.get());
-  }
-
- private:
-  static Tensor tensor(const Operand& operand, std::int64_t rows, std::int64_t columns) {
-    return {operand.get(), DType::kBFloat16, {rows, columns}};
-  }
-  Tensor pairs() const { return {pairs_.get(), DType::kBFloat16, {t_, 2 * f_}}; }
-  Tensor dh() const { return {dh_.get(), DType::kBFloat16, {t_, f_}}; }
-
-  void library(Tensor a, Tensor b, Tensor out, bool transpose_a, bool transpose_b,
-               bool accumulate) {
-    cublas_.matmul({a, b, out, transpose_a, transpose_b, accumulate},
-                   {workspace_.get(), workspace_.size()}, nullptr);
-  }
-  void swiglu(bool keeps) {
-    kernels::launch_swiglu_gemm_sm90(
-        {x_.get(), w13_.get(), keeps ? pairs_.get() : nullptr, dh_.get(), t_, f_, d_}, nullptr);
-  }
-  void backward(bool with_activation) {
-    kernels::launch_swiglu_gemm_backward_sm90({dy_.get(), w2_.get(), gate_up_.get(), pairs_.get(),
-                                               with_activation ? dh_.get() : nullptr, t_, f_, d_},
-                                              nullptr);
-  }
-  void time_product(const std::string& name, const Kind& kind, const Problem& p, const Operand& a,
-                    const Operand& b, void* out) {
-    const auto args = launch_args(kind, p, a.get(), b.get(), out);
-    const Tensor left = tensor(a, kind.transpose_a ? p.k : p.m, kind.transpose_a ? p.m : p.k);
-    const Tensor right = tensor(b, kind.transpose_b ? p.n : p.k, kind.transpose_b ? p.k : p.n);
-    const double flops =
-        2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k);
-    time_both(
-        name, flops, [&] { kernels::launch_gemm_sm90(args, nullptr); },
-        [&] {
-          library(left, right, {out, kind.out, {p.m, p.n}}, kind.transpose_a, kind.transpose_b,
-                  kind.accumulate);
-        });
-  }
-
-  std::int64_t t_, d_, f_;
-  Operand x_, dy_, gate_up_, h_, w13_, w2_;
-  Buffer<bf16> out_, dh_;
-  Buffer<float> dw_;
-  Buffer<bf16> pairs_;
-  Buffer<char> workspace_;
-  CublasLt cublas_;
-};
-
-void print_header() {
-  fmt::print("{:<34}{:>12}{:>6}{:>15}{:>6}{:>8}\n", "", "ringtrain", "TF/s", "cuBLASLt", "TF/s",
-             "ratio");
-}
-
 int run(const std::vector<std::string>& arguments) {
   const std::string what = arguments.empty() ? "" : arguments.front();
-  if (what != "time") {
+  if (what.empty() || what == "check") {
     check_all();
     fmt::print("{} cases, {} failures, worst relative l2 {:.2e}\n", cases, failures, worst_l2);
   }
-  if (what != "check") {
-    print_header();
-    if (arguments.size() == 4) {
-      Timings(std::stol(arguments[1]), std::stol(arguments[2]), std::stol(arguments[3])).run();
-    } else {
-      for (const std::int64_t tokens : {8192, 32768}) Timings(tokens, 4096, 11008).run();
-      for (const std::int64_t tokens : {8192, 32768}) Timings(tokens, 5120, 13824).run();
+  if (what == "products") {
+    for (const std::int64_t tokens : {2048, 8192}) {
+      time_products(tokens, 2048, 5504);
+      time_products(tokens, 4096, 11008);
+      time_products(tokens, 5120, 13824);
+    }
+  } else if (arguments.size() == 4) {
+    time_feed_forward(std::stol(arguments[1]), std::stol(arguments[2]), std::stol(arguments[3]));
+  } else if (what != "check") {
+    for (const std::int64_t tokens : {8192, 32768}) {
+      time_feed_forward(tokens, 4096, 11008);
+      time_feed_forward(tokens, 5120, 13824);
     }
   }
   return failures == 0 ? 0 : 1;

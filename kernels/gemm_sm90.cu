@@ -93,14 +93,15 @@ Run kernel_for(const GemmSm90Args& args) {
   constexpr Major kMN = Major::kOuter;
   const bool is_fp32 = args.out_type == DType::kFloat32;
   if (!args.transpose_a && args.transpose_b && !is_fp32) {
-    return args.accumulate ? run_gemm_sm90<kK, kK, GemmEpilogue::kAddBf16>
-                           : run_gemm_sm90<kK, kK, GemmEpilogue::kStoreBf16>;
+    return args.addend != nullptr ? run_gemm_sm90<kK, kK, GemmEpilogue::kAddBf16>
+                                  : run_gemm_sm90<kK, kK, GemmEpilogue::kStoreBf16>;
   }
-  if (!args.transpose_a && !args.transpose_b && !is_fp32 && !args.accumulate) {
+  if (!args.transpose_a && !args.transpose_b && !is_fp32 && args.addend == nullptr) {
     return run_gemm_sm90<kK, kMN, GemmEpilogue::kStoreBf16>;
   }
-  if (args.transpose_a && !args.transpose_b && is_fp32 && args.accumulate) {
-    return run_gemm_sm90<kMN, kMN, GemmEpilogue::kAddFloat>;
+  if (args.transpose_a && !args.transpose_b && is_fp32 &&
+      (args.addend == nullptr || args.addend == args.out)) {
+    return run_gemm_sm90<kMN, kMN, GemmEpilogue::kFloat>;
   }
   return nullptr;
 }
@@ -108,7 +109,8 @@ Run kernel_for(const GemmSm90Args& args) {
 }  // namespace
 
 bool gemm_sm90_supports(const GemmSm90Args& args) {
-  if (kernel_for(args) == nullptr || !are_aligned({args.a, args.b, args.out})) return false;
+  if (kernel_for(args) == nullptr || !are_aligned({args.a, args.b, args.addend, args.out}))
+    return false;
   if (args.transpose_a) return are_addressable(args.k, {args.m, args.n});
   return are_addressable(args.m, {args.n, args.k});
 }
@@ -123,7 +125,10 @@ void launch_gemm_sm90(const GemmSm90Args& args, cudaStream_t stream) {
   params.b = args.transpose_b ? contraction_map(args.b, args.n, args.k, kGemmTileN)
                               : outer_map(args.b, args.n, args.k, kGemmTileN, params.b_whole);
   params.out = result_map(args.out, args.m, args.n, args.out_type);
-  params.read = params.out;
+  params.adds_to_out = args.addend == args.out;
+  if (args.addend != nullptr) {
+    params.read = result_map(args.addend, args.m, args.n, args.out_type);
+  }
   run_tiles(kernel_for(args), params, args.m, args.n, args.k, kGemmTileN, args.max_blocks, stream);
 }
 
@@ -159,10 +164,11 @@ void launch_swiglu_gemm_backward_sm90(const SwigluGemmBackwardSm90Args& args, cu
   params.b_whole = args.width % kPanelColumns == 0;
   params.a = contraction_map(args.dout, args.rows, args.depth, kGemmTileM);
   params.b = outer_map(args.weight, args.width, args.depth, kGemmTileN, params.b_whole);
-  params.read = pair_map(args.gate_up, args.rows, args.width);
-  params.out = pair_map(args.dgate_up, args.rows, args.width);
-  params.has_second = args.activation != nullptr;
-  if (params.has_second) params.second = result_map(args.activation, args.rows, args.width);
+  params.gradient = {.gate_up = static_cast<const __nv_bfloat16*>(args.gate_up),
+                     .dgate_up = static_cast<__nv_bfloat16*>(args.dgate_up),
+                     .activation = static_cast<__nv_bfloat16*>(args.activation),
+                     .rows = static_cast<int>(args.rows),
+                     .width = static_cast<int>(args.width)};
   run_tiles(run_gemm_sm90<Major::kContraction, Major::kOuter, GemmEpilogue::kSwigluGradient>,
             params, args.rows, args.width, args.depth, kGemmTileN, args.max_blocks, stream);
 }

@@ -106,12 +106,11 @@ __device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t 
 /// Each has:
 ///   kStages, kSlots  of operands, and of panels for each warpgroup: together the shared memory
 ///   kColumns         of the output that belong to a tile
-///   kFinishes        whether other warps work on filled slots: then it has what
-///                    gemm_sm90_swiglu.cuh says, else
+///   write            fills the slots of a tile, one after the other
+///   kFinishes        false; or true, and then instead of what follows what finishers need
 ///   panels           of a warpgroup's tile
 ///   load             starts reading a panel into its slot, or returns false where none is read
 ///   store            a filled slot
-///   write            fills the slots of a tile, one after the other
 template <GemmEpilogue kEpilogue>
 struct EpilogueOf;
 
@@ -178,9 +177,9 @@ struct EpilogueOf<GemmEpilogue::kAddBf16> {
   }
 };
 
-/// The addition happens in L2: nothing is read.
+/// An addition happens in L2: nothing is read.
 template <>
-struct EpilogueOf<GemmEpilogue::kAddFloat> {
+struct EpilogueOf<GemmEpilogue::kFloat> {
   static constexpr int kStages = 4;
   static constexpr int kSlots = 2;
   static constexpr int kColumns = kGemmTileN;
@@ -194,7 +193,11 @@ struct EpilogueOf<GemmEpilogue::kAddFloat> {
   __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
                                int panel) {
     const int column = at.column + panel * FloatPanel::kPanelColumns;
-    ptx::tma_reduce_add_4d(&params.out, slot, column, at.row, 0, 0);
+    if (params.adds_to_out) {
+      ptx::tma_reduce_add_4d(&params.out, slot, column, at.row, 0, 0);
+    } else {
+      ptx::tma_store_4d(&params.out, slot, column, at.row, 0, 0);
+    }
   }
   __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
                                SlotWriter<kSlots>& slots) {

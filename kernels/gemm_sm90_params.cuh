@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cuda.h>
+#include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -35,27 +36,38 @@ struct GemmTileOrder {
   }
 };
 
+/// What the gradient of SwiGLU reads and writes beside the product; row-major, 16-byte aligned.
+struct SwigluGradientTensors {
+  const __nv_bfloat16* gate_up;  // [rows, 2 width]
+  __nv_bfloat16* dgate_up;       // [rows, 2 width]; may be gate_up
+  __nv_bfloat16* activation;     // [rows, width], or null
+  int rows;
+  int width;
+};
+
 /// Tensor maps have boxes of one stage's part of a or b, or of one panel of 64 rows.
 struct GemmSm90Params {
   CUtensorMap a;
   CUtensorMap b;
-  CUtensorMap out;     // by epilogue: out; h; dgate|dup
-  CUtensorMap second;  // swiglu: gate|up, written; its gradient: h, written
-  CUtensorMap read;    // swiglu's gradient: gate|up; an addend: out
+  CUtensorMap out;     // [M, N]; of swiglu: h
+  CUtensorMap second;  // of swiglu: gate|up, written
+  CUtensorMap read;    // the addend
+  SwigluGradientTensors gradient;
   GemmTileOrder order;
-  int k_blocks;     // of kGemmTileK, the last may be ragged
-  bool a_whole;     // where K is not contiguous: a box holds all panels of the tile, not one
-  bool b_whole;     // the same of b
-  bool has_out;     // swiglu: h is wanted
-  bool has_second;  // what `second` is for is wanted
+  int k_blocks;      // of kGemmTileK, the last may be ragged
+  bool a_whole;      // where K is not contiguous: a box holds all panels of the tile, not one
+  bool b_whole;      // the same of b
+  bool has_out;      // swiglu: h is wanted
+  bool has_second;   // what `second` is for is wanted
+  bool adds_to_out;  // of fp32
 };
 
 /// What happens to the sums of a tile; the kernel is in gemm_sm90.cuh, these in
 /// gemm_sm90_epilogue.cuh.
 enum class GemmEpilogue {
   kStoreBf16,       // out = sums
-  kAddBf16,         // out += sums, rounded once
-  kAddFloat,        // out += sums
+  kAddBf16,         // out = sums + addend, rounded once
+  kFloat,           // out = sums, or that added to it
   kSwiglu,          // columns 0-127 of sums are gate, 128-255 up
   kSwigluGradient,  // sums are the gradient of h
 };

@@ -51,14 +51,26 @@ void DecoderLayer::compute_attention(LayerActivations& at, Tensor lowest_visible
   attention_.forward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse});
 }
 
+// out = residual + x . weight^T, summed over tp.
+void DecoderLayer::add_product(const Tensor& x, const Tensor& weight, const Tensor& residual,
+                               const Tensor& out) {
+  const bool is_whole = context_.mesh.tp->size() == 1;
+  context_.ops.matmul({.a = x,
+                       .b = weight,
+                       .out = out,
+                       .transpose_b = true,
+                       .addend = is_whole ? residual : Tensor()},
+                      context_.compute);
+  if (is_whole) return;
+  context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
+  context_.ops.add(residual, out, context_.compute);
+}
+
 void DecoderLayer::compute_middle(const LayerTensors& weights, LayerActivations& at) {
   const LayerShape& s = shape_;
   if (!at.middle) at.middle = workspace({s.rows(), s.hidden});
-  context_.ops.matmul({at.attention_out.reshape({s.rows(), s.heads * s.head_dim}), weights.wo,
-                       at.middle, false, true},
-                      context_.compute);
-  context_.mesh.tp->all_reduce(at.middle, ReduceOp::kSum, context_.compute);
-  context_.ops.add(at.input, at.middle, context_.compute);
+  add_product(at.attention_out.reshape({s.rows(), s.heads * s.head_dim}), weights.wo, at.input,
+              at.middle);
 }
 
 // The rows of what is kept, or workspace.
@@ -98,10 +110,7 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
     const Tensor activation =
         rows_of(at.activation, begin, {count, shape_.ffn}, context_.compute_dtype);
     context_.ops.swiglu_matmul({chunk.normed, weights.w13, gate_up, activation}, context_.compute);
-    const Tensor out = output.slice(begin, count);
-    context_.ops.matmul({activation, weights.w2, out, false, true}, context_.compute);
-    context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
-    context_.ops.add(at.middle.slice(begin, count), out, context_.compute);
+    add_product(activation, weights.w2, at.middle.slice(begin, count), output.slice(begin, count));
   };
   for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
 }

@@ -139,6 +139,10 @@ void check_args(const MatmulArgs& args) {
                             args.transpose_a ? " transposed" : "", args.b.shape().to_string(),
                             args.transpose_b ? " transposed" : ""));
   check.tensor("out", args.out, Shape{m, n}, {type, accumulator_of(type)});
+  if (args.addend) {
+    check.tensor("addend", args.addend, Shape{m, n}, {args.out.dtype()});
+    check.require(!args.accumulate, "out and addend are both to be added");
+  }
 }
 
 void check_args(const RmsNormArgs& args) {

@@ -90,8 +90,38 @@ TEST_F(CheckTest, MatmulFollowsTheTransposes) {
   EXPECT_NO_THROW(check_args(args));
   args.out = tensor({7, 5});
   expect_error([&] { check_args(args); }, {"out", "[7, 5]", "[5, 7]"});
+  args.out = tensor({5, 7});
+  args.addend = tensor({7, 5});
+  expect_error([&] { check_args(args); }, {"addend", "[7, 5]", "[5, 7]"});
+  args.addend = tensor({5, 7});
+  EXPECT_NO_THROW(check_args(args));
+  args.accumulate = true;
+  expect_error([&] { check_args(args); }, {"matmul", "out and addend"});
+  args.addend = {};
   args.out = tensor({5, 7}, DType::kBFloat16);
   expect_error([&] { check_args(args); }, {"out", "bf16", "fp32"});
+}
+
+TEST_F(CheckTest, SwigluMatmulWantsAResultAndTwiceTheRows) {
+  SwigluMatmulArgs args{.x = tensor({5, 3}), .weight = tensor({8, 3}), .gate_up = {}, .out = {}};
+  expect_error([&] { check_args(args); }, {"swiglu_matmul", "out", "absent"});
+  args.gate_up = tensor({5, 8});
+  EXPECT_NO_THROW(check_args(args));
+  args.out = tensor({5, 8});
+  expect_error([&] { check_args(args); }, {"out", "[5, 8]", "[5, 4]"});
+  args.weight = tensor({7, 3});
+  expect_error([&] { check_args(args); }, {"weight", "[7, 3]", "gate"});
+
+  SwigluMatmulBackwardArgs backward{.dout = tensor({5, 3}),
+                                    .weight = tensor({3, 4}),
+                                    .gate_up = tensor({5, 8}),
+                                    .dgate_up = tensor({5, 8}),
+                                    .activation = {}};
+  EXPECT_NO_THROW(check_args(backward));
+  backward.dgate_up = tensor({5, 4});
+  expect_error([&] { check_args(backward); }, {"swiglu_matmul_backward", "[5, 4]", "[5, 8]"});
+  backward.weight = tensor({4, 3});
+  expect_error([&] { check_args(backward); }, {"dout", "[5, 3]", "[4, 3]"});
 }
 
 TEST_F(CheckTest, AttentionHeadsAndState) {

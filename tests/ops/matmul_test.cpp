@@ -15,30 +15,36 @@ struct MatmulCase {
 
 class MatmulTest : public OpTest<MatmulCase> {
  protected:
+  enum class Added { kNothing, kOut, kAddend };
   struct Problem {
-    HostTensor a, b, out;
-    bool transpose_a, transpose_b, accumulate;
+    HostTensor a, b, added;
+    bool transpose_a, transpose_b;
+    Added what;
   };
 
-  Problem problem(bool transpose_a, bool transpose_b, bool accumulate) const {
+  Problem problem(bool transpose_a, bool transpose_b, Added what) const {
     const auto& [name, m, n, k] = test_case();
     return {random_normal(transpose_a ? Shape{k, m} : Shape{m, k}, 1, dtype()),
             random_normal(transpose_b ? Shape{n, k} : Shape{k, n}, 2, dtype()),
             random_normal({m, n}, 3, dtype()),
             transpose_a,
             transpose_b,
-            accumulate};
+            what};
   }
 
   static HostTensor run(TestDevice& device, DType compute, DType out_type, const Problem& problem) {
     const Arena::Scope scope(device.arena());
     const MatmulArgs args{.a = device.upload(problem.a, compute),
                           .b = device.upload(problem.b, compute),
-                          .out = problem.accumulate ? device.upload(problem.out, out_type)
-                                                    : device.poisoned(problem.out.shape, out_type),
+                          .out = problem.what == Added::kOut
+                                     ? device.upload(problem.added, out_type)
+                                     : device.poisoned(problem.added.shape, out_type),
                           .transpose_a = problem.transpose_a,
                           .transpose_b = problem.transpose_b,
-                          .accumulate = problem.accumulate};
+                          .accumulate = problem.what == Added::kOut,
+                          .addend = problem.what == Added::kAddend
+                                        ? device.upload(problem.added, out_type)
+                                        : Tensor()};
     device.backend().matmul(args, device.stream());
     return device.download(args.out);
   }
@@ -61,10 +67,12 @@ HostTensor multiply(const HostTensor& a, const HostTensor& b, bool transpose_a, 
 }
 
 TEST_P(MatmulTest, EveryTransposeAccumulateAndOutputTypeMatchesTheDefinition) {
-  for (int variant = 0; variant < 8; ++variant) {
-    const Problem p = problem((variant & 1) != 0, (variant & 2) != 0, (variant & 4) != 0);
+  for (int variant = 0; variant < 12; ++variant) {
+    const Problem p =
+        problem((variant & 1) != 0, (variant & 2) != 0, static_cast<Added>(variant / 4));
     HostTensor expected = multiply(p.a, p.b, p.transpose_a, p.transpose_b);
-    for (std::int64_t i = 0; i < expected.size() && p.accumulate; ++i) expected[i] += p.out[i];
+    for (std::int64_t i = 0; i < expected.size() && p.what != Added::kNothing; ++i)
+      expected[i] += p.added[i];
 
     const HostTensor oracle_out = run(oracle(), DType::kFloat64, DType::kFloat64, p);
     EXPECT_TRUE(close_l2(oracle_out, expected, {.relative = 1e-14})) << "variant " << variant;
@@ -81,13 +89,13 @@ TEST_P(MatmulTest, EveryTransposeAccumulateAndOutputTypeMatchesTheDefinition) {
 }
 
 TEST_P(MatmulTest, IsDeterministic) {
-  const Problem p = problem(true, false, true);
+  const Problem p = problem(true, false, Added::kOut);
   EXPECT_TRUE(all_close(run(device(), dtype(), DType::kFloat32, p),
                         run(device(), dtype(), DType::kFloat32, p), {}));
 }
 
 TEST_P(MatmulTest, ViewsMayStartAnywhere) {
-  const Problem p = problem(false, true, true);
+  const Problem p = problem(false, true, Added::kOut);
   const auto run_shifted = [&](std::int64_t shift_a, std::int64_t shift_b, std::int64_t shift_out) {
     const Arena::Scope scope(device().arena());
     // The same numbers `shift` elements into a larger tensor.
@@ -98,14 +106,14 @@ TEST_P(MatmulTest, ViewsMayStartAnywhere) {
     };
     const MatmulArgs args{.a = shifted(p.a, shift_a),
                           .b = shifted(p.b, shift_b),
-                          .out = shifted(p.out, shift_out),
+                          .out = shifted(p.added, shift_out),
                           .transpose_b = true,
                           .accumulate = true};
     device().backend().matmul(args, device().stream());
     return device().download(args.out);
   };
   HostTensor expected = multiply(p.a, p.b, false, true);
-  for (std::int64_t i = 0; i < expected.size(); ++i) expected[i] += p.out[i];
+  for (std::int64_t i = 0; i < expected.size(); ++i) expected[i] += p.added[i];
   EXPECT_TRUE(matches(run_shifted(1, 0, 0), expected, 1e-6));
   EXPECT_TRUE(matches(run_shifted(0, 3, 0), expected, 1e-6));
   EXPECT_TRUE(matches(run_shifted(4, 2, 1), expected, 1e-6));

@@ -14,4 +14,10 @@ LogLevel environment_log_level();
 enum class AttentionKernels { kAuto, kPortable, kSm90 };
 AttentionKernels environment_attention_kernels();
 
+/// RINGTRAIN_MATMUL: "auto" (default), "cublaslt" or "sm90": matrix products of the CUDA back end
+/// by the faster of the two, by cuBLASLt, or by Hopper kernels wherever these can compute them.
+/// "sm90" is an error on a GPU without them. Errors: InvalidArgument.
+enum class MatmulKernels { kAuto, kCublasLt, kSm90 };
+MatmulKernels environment_matmul_kernels();
+
 }  // namespace ringtrain

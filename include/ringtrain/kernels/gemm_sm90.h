@@ -12,21 +12,21 @@
 /// Errors: InvalidArgument where *_sm90_supports says no; DeviceError if the launch is refused.
 namespace ringtrain::kernels {
 
-/// out = op(a) op(b), or that added to out, with op the transpose where asked.
+/// out = op(a) op(b) + addend, with op the transpose where asked.
 struct GemmSm90Args {
-  const void* a;  // [M, K] or, transposed, [K, M] bf16
-  const void* b;  // [K, N] or, transposed, [N, K] bf16
-  void* out;      // [M, N] bf16, or fp32
+  const void* a;       // [M, K] or, transposed, [K, M] bf16
+  const void* b;       // [K, N] or, transposed, [N, K] bf16
+  const void* addend;  // [M, N] as out; may be out itself; null: nothing is added
+  void* out;           // [M, N] bf16, or fp32
   std::int64_t m, n, k;
   bool transpose_a = false;
   bool transpose_b = false;
-  bool accumulate = false;
   DType out_type = DType::kBFloat16;
   int max_blocks = 0;  // SMs to use; 0 for all
 };
 /// True for what there is a kernel for and the copy engine can address: sizes that are contiguous
 /// in memory multiples of 8, tensors aligned to 16 bytes, nothing empty; of operands and results
-///   a b^T, bf16, plain or added to;  a b, bf16;  a^T b, added to fp32.
+///   a b^T, bf16, with and without an addend;  a b, bf16;  a^T b, fp32, also added to out.
 bool gemm_sm90_supports(const GemmSm90Args& args);
 void launch_gemm_sm90(const GemmSm90Args& args, cudaStream_t stream);
 

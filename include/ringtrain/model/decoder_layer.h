@@ -73,6 +73,8 @@ class DecoderLayer {
                                Tensor product = {});
   void compute_attention(LayerActivations& at, Tensor lowest_visible);
   void compute_middle(const LayerTensors& weights, LayerActivations& at);
+  void add_product(const Tensor& x, const Tensor& weight, const Tensor& residual,
+                   const Tensor& out);
 
   struct FfnChunk;
   FfnChunk norm_ffn_chunk(const LayerTensors& weights, const LayerActivations& at,

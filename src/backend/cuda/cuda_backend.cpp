@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "attention.h"
-#include "matmul.h"
+#include "cuda_matmul.h"
 #include "narrow.h"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
@@ -21,7 +21,6 @@
 #include "ringtrain/kernels/transpose.h"
 #include "ringtrain/ops/backend.h"
 #include "ringtrain/ops/check.h"
-#include "swiglu_matmul.h"
 
 namespace ringtrain {
 namespace {
@@ -44,8 +43,8 @@ class CudaBackend final : public Backend {
     workspace_ = workspace.raw();
   }
   std::string description() const override {
-    return fmt::format("attention: {}; matmul: cuBLASLt {}; swiglu: {}", attention_.description(),
-                       CublasLt::version(), swiglu_.description());
+    return fmt::format("attention: {}; matmul: {}", attention_.description(),
+                       matmul_.description());
   }
 
   void fill(Tensor out, double value, Stream& stream) override {
@@ -180,12 +179,12 @@ class CudaBackend final : public Backend {
 
   void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) override {
     check_args(args);
-    swiglu_.forward(args, {workspace(), kWorkspaceBytes}, native(stream));
+    matmul_.swiglu(args, {workspace(), kWorkspaceBytes}, native(stream));
   }
 
   void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream& stream) override {
     check_args(args);
-    swiglu_.backward(args, {workspace(), kWorkspaceBytes}, native(stream));
+    matmul_.swiglu_backward(args, {workspace(), kWorkspaceBytes}, native(stream));
   }
 
   void embedding(const EmbeddingArgs& args, Stream& stream) override {
@@ -335,8 +334,7 @@ class CudaBackend final : public Backend {
     return workspace_;
   }
 
-  CublasLt matmul_;
-  CudaSwigluMatmul swiglu_{matmul_};
+  CudaMatmul matmul_;
   CudaAttention attention_;
   void* workspace_ = nullptr;
 };

@@ -1,4 +1,4 @@
-#include "swiglu_matmul.h"
+#include "cuda_matmul.h"
 
 #include <fmt/format.h>
 
@@ -13,6 +13,13 @@
 
 namespace ringtrain {
 namespace {
+
+/// Where the Hopper kernel was measured to be at least as fast as cuBLASLt (bench/gemm_sm90).
+bool is_faster(const kernels::GemmSm90Args& args) {
+  // An addend costs cuBLASLt a pass over the product in fp32.
+  if (args.addend != nullptr && args.out_type == DType::kBFloat16) return true;
+  return false;
+}
 
 /// Calls body(begin, count, product, rest) for blocks of rows whose product, `columns` wide, fits
 /// half of the workspace; `rest` is the other half. The blocks depend on the sizes alone.
@@ -39,15 +46,40 @@ void apply_swiglu(const Tensor& gate_up, const Tensor& out, cudaStream_t stream)
 
 }  // namespace
 
-CudaSwigluMatmul::CudaSwigluMatmul(CublasLt& matmul)
-    : matmul_(matmul), is_hopper_(kernels::is_sm90_device()) {}
-
-std::string CudaSwigluMatmul::description() const {
-  return is_hopper_ ? "sm90 wgmma (bf16), cuBLASLt" : "cuBLASLt";
+CudaMatmul::CudaMatmul() : wanted_(environment_matmul_kernels()) {
+  const bool is_hopper = kernels::is_sm90_device();
+  if (wanted_ == MatmulKernels::kSm90 && !is_hopper) {
+    throw InvalidArgument("RINGTRAIN_MATMUL=sm90 needs a GPU of compute capability 9.0");
+  }
+  has_sm90_ = is_hopper && wanted_ != MatmulKernels::kCublasLt;
 }
 
-void CudaSwigluMatmul::forward(const SwigluMatmulArgs& args, const CublasLt::Workspace& workspace,
-                               cudaStream_t stream) {
+std::string CudaMatmul::description() const {
+  return fmt::format("{}cuBLASLt {}", has_sm90_ ? "sm90 wgmma (bf16), " : "", CublasLt::version());
+}
+
+void CudaMatmul::matmul(const MatmulArgs& args, const CublasLt::Workspace& workspace,
+                        cudaStream_t stream) {
+  const kernels::GemmSm90Args hopper{.a = args.a.raw(),
+                                     .b = args.b.raw(),
+                                     .addend = args.accumulate ? args.out.raw() : args.addend.raw(),
+                                     .out = args.out.raw(),
+                                     .m = args.out.size(0),
+                                     .n = args.out.size(1),
+                                     .k = args.a.size(args.transpose_a ? 0 : 1),
+                                     .transpose_a = args.transpose_a,
+                                     .transpose_b = args.transpose_b,
+                                     .out_type = args.out.dtype()};
+  if (has_sm90_ && args.a.dtype() == DType::kBFloat16 && kernels::gemm_sm90_supports(hopper) &&
+      (wanted_ == MatmulKernels::kSm90 || is_faster(hopper))) {
+    kernels::launch_gemm_sm90(hopper, stream);
+  } else {
+    cublaslt_.matmul(args, workspace, stream);
+  }
+}
+
+void CudaMatmul::swiglu(const SwigluMatmulArgs& args, const CublasLt::Workspace& workspace,
+                        cudaStream_t stream) {
   const kernels::SwigluGemmSm90Args fused{.x = args.x.raw(),
                                           .weight = args.weight.raw(),
                                           .gate_up = args.gate_up.raw(),
@@ -55,7 +87,7 @@ void CudaSwigluMatmul::forward(const SwigluMatmulArgs& args, const CublasLt::Wor
                                           .rows = args.x.size(0),
                                           .width = args.weight.size(0) / 2,
                                           .depth = args.x.size(1)};
-  if (is_hopper_ && args.x.dtype() == DType::kBFloat16 &&
+  if (has_sm90_ && args.x.dtype() == DType::kBFloat16 &&
       kernels::swiglu_gemm_sm90_supports(fused)) {
     kernels::launch_swiglu_gemm_sm90(fused, stream);
     return;
@@ -64,14 +96,14 @@ void CudaSwigluMatmul::forward(const SwigluMatmulArgs& args, const CublasLt::Wor
       args.x.size(0), args.weight.size(0), args.x.dtype(), workspace,
       [&](std::int64_t begin, std::int64_t count, Tensor product, const CublasLt::Workspace& rest) {
         if (args.gate_up) product = args.gate_up.slice(begin, count);
-        matmul_.matmul({args.x.slice(begin, count), args.weight, product, false, true}, rest,
-                       stream);
+        cublaslt_.matmul({args.x.slice(begin, count), args.weight, product, false, true}, rest,
+                         stream);
         if (args.out) apply_swiglu(product, args.out.slice(begin, count), stream);
       });
 }
 
-void CudaSwigluMatmul::backward(const SwigluMatmulBackwardArgs& args,
-                                const CublasLt::Workspace& workspace, cudaStream_t stream) {
+void CudaMatmul::swiglu_backward(const SwigluMatmulBackwardArgs& args,
+                                 const CublasLt::Workspace& workspace, cudaStream_t stream) {
   const std::int64_t width = args.weight.size(1);
   const kernels::SwigluGemmBackwardSm90Args fused{.dout = args.dout.raw(),
                                                   .weight = args.weight.raw(),
@@ -81,7 +113,7 @@ void CudaSwigluMatmul::backward(const SwigluMatmulBackwardArgs& args,
                                                   .rows = args.dout.size(0),
                                                   .width = width,
                                                   .depth = args.dout.size(1)};
-  if (is_hopper_ && args.dout.dtype() == DType::kBFloat16 &&
+  if (has_sm90_ && args.dout.dtype() == DType::kBFloat16 &&
       kernels::swiglu_gemm_backward_sm90_supports(fused)) {
     kernels::launch_swiglu_gemm_backward_sm90(fused, stream);
     return;
@@ -91,7 +123,7 @@ void CudaSwigluMatmul::backward(const SwigluMatmulBackwardArgs& args,
       [&](std::int64_t begin, std::int64_t count, Tensor dactivation,
           const CublasLt::Workspace& rest) {
         const Tensor gate_up = args.gate_up.slice(begin, count);
-        matmul_.matmul({args.dout.slice(begin, count), args.weight, dactivation}, rest, stream);
+        cublaslt_.matmul({args.dout.slice(begin, count), args.weight, dactivation}, rest, stream);
         if (args.activation) apply_swiglu(gate_up, args.activation.slice(begin, count), stream);
         kernels::launch_swiglu_backward({.gate_up = gate_up.raw(),
                                          .dout = dactivation.raw(),
