@@ -225,6 +225,22 @@ TEST(BenchRing, ChecksTheRingAgainstUnsplitAttention) {
   EXPECT_EQ(rows[2].at("quantity"), "dkey and dvalue");
 }
 
+TEST(BenchRing, WritesATraceThatCanBeDrawn) {
+  const TemporaryDirectory directory;
+  const std::string trace = directory / "trace.json";
+  const std::string picture = directory / "trace.svg";
+  ASSERT_EQ(bench_ring({"--sp=4", "--trace=" + trace}).exit_code, 0);
+  const ProgramResult drawn =
+      run_process({"python3", RT_SOURCE_DIR "/scripts/plot_trace.py", trace, "--out", picture});
+  ASSERT_EQ(drawn.exit_code, 0) << drawn.errors;
+  std::stringstream svg;
+  svg << std::ifstream(picture).rdbuf();
+  for (const char* legend : {"attention forward", "attention backward", "keys and values travel",
+                             "gradients travel", "rank 0, ring"}) {
+    EXPECT_NE(svg.str().find(legend), std::string::npos) << legend;
+  }
+}
+
 TEST(BenchRing, RefusesWhatIsNoRing) {
   const auto refuses = [](const std::string& argument, const std::string& why) {
     const ProgramResult result = bench_ring({argument});

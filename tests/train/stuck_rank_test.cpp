@@ -32,7 +32,7 @@ const std::vector<StuckCase> kCases{
      "step 2, backward layer 1, ring step 0; pending: hop 0, exchange on group sp"},
     {"hop", 2, "1,1,1,2", "waiting for gradient hop 0 on group sp",
      "step 2, backward layer 2, ring step 1",
-     "step 2, backward layer 2, ring step 1; pending: gradient hop 1, exchange on group sp;"},
+     "step 2, backward layer 2, waiting for gradient hop 1 on group sp;"},
     {"gather", 2, "1,2,1,1", "gather layer 2", "step 2, forward layer 1",
      "step 2, forward layer 2, waiting for all_gather of layer 2 on group param;"},
     {"reduce", 2, "1,2,1,1", "reduce layer 1", "step 2, backward layer 1",
