@@ -174,8 +174,8 @@ SequenceAttention::KeyPart SequenceAttention::whole(const Tensor& key_value) {
 }
 
 // While one message travels, the gradients of the other are computed, so each has half of the
-// work of a step, whichever keys are visible: half of the sequences, or of a single one every other
-// quarter, since zigzag shows all keys or the first half of them.
+// work of a step, whichever keys are visible: half of the sequences, or of a single one the middle
+// half of the keys and the two quarters around it, since zigzag shows all keys or the first half.
 SequenceAttention::Messages SequenceAttention::messages_of(const Tensor& key_value) {
   const std::int64_t sequences = key_value.size(1);
   const std::int64_t tokens = key_value.size(2);
@@ -183,15 +183,15 @@ SequenceAttention::Messages SequenceAttention::messages_of(const Tensor& key_val
     const std::int64_t half = sequences / 2;
     return {{{{0, half, 0, tokens}}, {{half, sequences - half, 0, tokens}}}};
   }
-  constexpr std::int64_t kQuarters = 4;
   Messages messages;
-  for (std::int64_t i = 0; i < kQuarters; ++i) {
-    const std::int64_t begin = tokens * i / kQuarters;
-    const std::int64_t end = tokens * (i + 1) / kQuarters;
-    if (begin < end) {
-      messages[static_cast<std::size_t>(i) % kNumMessages].push_back({0, 1, begin, end - begin});
-    }
-  }
+  const auto add = [&](std::size_t message, std::int64_t begin, std::int64_t end) {
+    if (begin < end) messages[message].push_back({0, 1, begin, end - begin});
+  };
+  const std::int64_t first = tokens / 4;
+  const std::int64_t last = tokens * 3 / 4;
+  add(0, first, last);
+  add(1, 0, first);
+  add(1, last, tokens);
   return messages;
 }
 

@@ -51,6 +51,8 @@ TEST(Validate, Ranges) {
   EXPECT_EQ(refusal([](TrainConfig& c) { c.total_steps = 0; }),
             "total_steps must be at least 1, got 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.log_freq = 0; }), "log_freq must be at least 1, got 0");
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.ring_sms = -1; }),
+            "ring_sms must be at least 0, got -1");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.optimizer.accumulate_gradient_steps = 0; }),
             "optimizer.accumulate_gradient_steps must be at least 1, got 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.llama.scan_mlp_chunk_size = 0; }),
