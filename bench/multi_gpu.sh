@@ -7,8 +7,8 @@
 # --out     folder for the logs of every part (default: a temporary one, named at the end)
 # --share   N ranks that share the GPUs instead of one rank each: tries the script, measures nothing
 #
-# Parts: self-test of every axis; the tests of several ranks; losses of every mesh against one rank;
-# training at one GPU's length and at N times it; a run of which a rank is killed. Takes under ten
+# Parts: self-test of every axis; losses of every mesh against one rank; training at one GPU's
+# length and at N times it; a run of which a rank is killed; the tests of several ranks. Takes under ten
 # minutes on 8 GPUs. Exit code 1 if anything was wrong.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -101,17 +101,6 @@ for mesh in "$ranks,1,1,1" "1,$ranks,1,1" "1,1,$ranks,1" "1,1,1,$ranks"; do
   clean "$out/selftest_$mesh.log" | grep -aE 'GB/s|hop' | sed 's/^/    /'
 done
 
-say "Tests of several ranks"
-for room in comm parallel optim checkpoint train; do
-  program=$build/mpitest_$room
-  if [ ! -x "$program" ]; then
-    row "mpitest_$room" "absent" 0 ""
-    continue
-  fi
-  part "mpitest_$room" 300 "$ranks" "$program"
-  verdict "mpitest_$room" "$rc" "$(clean "$out/mpitest_$room.log" | grep -a ' ran\.' | tail -1)"
-done
-
 say "Losses of every mesh, fp32, 5 steps, against one rank (1e-4)"
 small=(--load_llama_config=debug --dtype=fp32 --total_steps=5
   --optimizer.adamw_optimizer.lr_warmup_steps=2 --train_dataset.json_dataset.seq_length=1024
@@ -176,6 +165,17 @@ code=$?
 took=$(($(date +%s) - killed_at))
 if [ -s "$out/killed/metrics.jsonl" ] && [ "$code" -ne 0 ] && [ "$code" -ne 124 ]; then rc=0; else rc=1; fi
 verdict "killed rank" "$rc" "exit code $code $took s after the kill"
+
+say "Tests of several ranks, on the GPUs"
+for room in comm parallel optim checkpoint train; do
+  program=$build/mpitest_$room
+  if [ ! -x "$program" ]; then
+    row "mpitest_$room" "absent" 0 ""
+    continue
+  fi
+  part "mpitest_$room" 300 "$ranks" "$program" --gtest_filter='*Gpu*:*cuda*'
+  verdict "mpitest_$room" "$rc" "$(clean "$out/mpitest_$room.log" | grep -a ' ran\.' | tail -1)"
+done
 
 say "$failures failures, $SECONDS s; logs in $out"
 [ "$failures" -eq 0 ]
