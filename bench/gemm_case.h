@@ -36,27 +36,28 @@ struct Problem {
 /// One of the products that there is a kernel for.
 struct Kind {
   const char* name;
-  bool transpose_a, transpose_b, accumulate;
+  bool transpose_a, transpose_b, accumulate, has_addend;
   DType out;
 };
-inline constexpr Kind kNt{"a b^T", false, true, false, DType::kBFloat16};
-inline constexpr Kind kNtAdd{"a b^T added", false, true, true, DType::kBFloat16};
-inline constexpr Kind kNn{"a b", false, false, false, DType::kBFloat16};
-inline constexpr Kind kTn{"a^T b", true, false, false, DType::kFloat32};
-inline constexpr Kind kTnAdd{"a^T b added", true, false, true, DType::kFloat32};
+inline constexpr Kind kNt{"a b^T", false, true, false, false, DType::kBFloat16};
+inline constexpr Kind kNtAdd{"a b^T + addend", false, true, false, true, DType::kBFloat16};
+inline constexpr Kind kNn{"a b", false, false, false, false, DType::kBFloat16};
+inline constexpr Kind kTn{"a^T b", true, false, false, false, DType::kFloat32};
+inline constexpr Kind kTnAdd{"a^T b added", true, false, true, false, DType::kFloat32};
 inline constexpr std::array kKinds{kNt, kNtAdd, kNn, kTn, kTnAdd};
 
 inline kernels::GemmSm90Args launch_args(const Kind& kind, const Problem& p, const bf16* a,
                                          const bf16* b, void* out) {
   return {.a = a,
           .b = b,
-          .addend = kind.accumulate ? out : nullptr,
+          .addend = kind.has_addend ? out : nullptr,
           .out = out,
           .m = p.m,
           .n = p.n,
           .k = p.k,
           .transpose_a = kind.transpose_a,
           .transpose_b = kind.transpose_b,
+          .accumulate = kind.accumulate,
           .out_type = kind.out};
 }
 

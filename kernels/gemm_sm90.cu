@@ -92,15 +92,15 @@ Run kernel_for(const GemmSm90Args& args) {
   constexpr Major kK = Major::kContraction;
   constexpr Major kMN = Major::kOuter;
   const bool is_fp32 = args.out_type == DType::kFloat32;
-  if (!args.transpose_a && args.transpose_b && !is_fp32) {
+  if (!args.transpose_a && args.transpose_b && !is_fp32 && !args.accumulate) {
     return args.addend != nullptr ? run_gemm_sm90<kK, kK, GemmEpilogue::kAddBf16>
                                   : run_gemm_sm90<kK, kK, GemmEpilogue::kStoreBf16>;
   }
-  if (!args.transpose_a && !args.transpose_b && !is_fp32 && args.addend == nullptr) {
+  if (!args.transpose_a && !args.transpose_b && !is_fp32 && args.addend == nullptr &&
+      !args.accumulate) {
     return run_gemm_sm90<kK, kMN, GemmEpilogue::kStoreBf16>;
   }
-  if (args.transpose_a && !args.transpose_b && is_fp32 &&
-      (args.addend == nullptr || args.addend == args.out)) {
+  if (args.transpose_a && !args.transpose_b && is_fp32 && args.addend == nullptr) {
     return run_gemm_sm90<kMN, kMN, GemmEpilogue::kFloat>;
   }
   return nullptr;
@@ -125,7 +125,7 @@ void launch_gemm_sm90(const GemmSm90Args& args, cudaStream_t stream) {
   params.b = args.transpose_b ? contraction_map(args.b, args.n, args.k, kGemmTileN)
                               : outer_map(args.b, args.n, args.k, kGemmTileN, params.b_whole);
   params.out = result_map(args.out, args.m, args.n, args.out_type);
-  params.adds_to_out = args.addend == args.out;
+  params.accumulates = args.accumulate;
   if (args.addend != nullptr) {
     params.read = result_map(args.addend, args.m, args.n, args.out_type);
   }

@@ -167,8 +167,9 @@ struct EpilogueOf<GemmEpilogue::kAddBf16> {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int at = 32 * panel + 8 * k + 2 * i;
-          pairs[i] =
-              ptx::pack_bf16(sums[at] + low_float(pairs[i]), sums[at + 1] + high_float(pairs[i]));
+          const std::uint32_t product = ptx::pack_bf16(sums[at], sums[at + 1]);
+          pairs[i] = ptx::pack_bf16(low_float(product) + low_float(pairs[i]),
+                                    high_float(product) + high_float(pairs[i]));
         }
         ptx::stmatrix_x4(row, pairs[0], pairs[1], pairs[2], pairs[3]);
       }
@@ -193,7 +194,7 @@ struct EpilogueOf<GemmEpilogue::kFloat> {
   __device__ static void store(const GemmSm90Params& params, std::uint32_t slot, GemmCorner at,
                                int panel) {
     const int column = at.column + panel * FloatPanel::kPanelColumns;
-    if (params.adds_to_out) {
+    if (params.accumulates) {
       ptx::tma_reduce_add_4d(&params.out, slot, column, at.row, 0, 0);
     } else {
       ptx::tma_store_4d(&params.out, slot, column, at.row, 0, 0);

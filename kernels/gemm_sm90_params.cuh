@@ -59,14 +59,14 @@ struct GemmSm90Params {
   bool b_whole;      // the same of b
   bool has_out;      // swiglu: h is wanted
   bool has_second;   // what `second` is for is wanted
-  bool adds_to_out;  // of fp32
+  bool accumulates;  // fp32: adds to out
 };
 
 /// What happens to the sums of a tile; the kernel is in gemm_sm90.cuh, these in
 /// gemm_sm90_epilogue.cuh.
 enum class GemmEpilogue {
   kStoreBf16,       // out = sums
-  kAddBf16,         // out = sums + addend, rounded once
+  kAddBf16,         // out = sums + addend, each rounded
   kFloat,           // out = sums, or that added to it
   kSwiglu,          // columns 0-127 of sums are gate, 128-255 up
   kSwigluGradient,  // sums are the gradient of h

@@ -12,21 +12,22 @@
 /// Errors: InvalidArgument where *_sm90_supports says no; DeviceError if the launch is refused.
 namespace ringtrain::kernels {
 
-/// out = op(a) op(b) + addend, with op the transpose where asked.
+/// out = op(a) op(b), with op the transpose where asked, and what is added to it.
 struct GemmSm90Args {
   const void* a;       // [M, K] or, transposed, [K, M] bf16
   const void* b;       // [K, N] or, transposed, [N, K] bf16
-  const void* addend;  // [M, N] as out; may be out itself; null: nothing is added
+  const void* addend;  // [M, N] bf16, added to the rounded product; or null
   void* out;           // [M, N] bf16, or fp32
   std::int64_t m, n, k;
   bool transpose_a = false;
   bool transpose_b = false;
+  bool accumulate = false;  // added to out, before any rounding
   DType out_type = DType::kBFloat16;
   int max_blocks = 0;  // SMs to use; 0 for all
 };
 /// True for what there is a kernel for and the copy engine can address: sizes that are contiguous
 /// in memory multiples of 8, tensors aligned to 16 bytes, nothing empty; of operands and results
-///   a b^T, bf16, with and without an addend;  a b, bf16;  a^T b, fp32, also added to out.
+///   a b^T, bf16, with and without an addend;  a b, bf16;  a^T b, fp32, also accumulated.
 bool gemm_sm90_supports(const GemmSm90Args& args);
 void launch_gemm_sm90(const GemmSm90Args& args, cudaStream_t stream);
 

@@ -24,15 +24,16 @@
 /// Errors      InvalidArgument naming the tensor and both shapes; DeviceError on a failed launch.
 namespace ringtrain {
 
-/// out = op(a) . op(b) + addend, with op the transpose where asked; all row-major, contiguous, 2-D.
+/// out = op(a) . op(b), with op the transpose where asked; all row-major, contiguous, 2-D.
 struct MatmulArgs {
   Tensor a;    ///< [M, K] or, transposed, [K, M]; compute
   Tensor b;    ///< [K, N] or, transposed, [N, K]; compute
   Tensor out;  ///< [M, N]; compute or fp32
   bool transpose_a = false;
   bool transpose_b = false;
-  bool accumulate = false;  ///< `out` itself is the addend
-  Tensor addend = {};       ///< [M, N] of out's type, apart from it; or absent: nothing is added
+  bool accumulate = false;  ///< add to `out` instead of overwriting it
+  Tensor addend = {};       ///< [M, N] of out's type, apart from it: what Backend::add would then
+                            ///< add to the rounded product; or absent. Not with accumulate
 };
 
 /// out = weight * cast(x / sqrt(mean(x^2) + eps)): normalised in fp32, cast to compute, then

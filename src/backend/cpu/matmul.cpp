@@ -43,8 +43,6 @@ void matmul_into(const MatmulArgs& args) {
   const std::int64_t k = args.transpose_a ? args.a.size(0) : args.a.size(1);
   const std::int64_t depth = kWiden ? kDepth : std::max<std::int64_t>(k, 1);
   Out* out = args.out.data<Out>();
-  const Out* addend = args.accumulate ? out : nullptr;
-  if (args.addend) addend = args.addend.data<Out>();
   const std::int64_t row_tiles = (m + kMatmulTileRows - 1) / kMatmulTileRows;
   const std::int64_t column_tiles = (n + kTileColumns - 1) / kTileColumns;
 #pragma omp parallel if (worth_threads(m * n * k / 16))
@@ -63,19 +61,15 @@ void matmul_into(const MatmulArgs& args) {
       const std::int64_t rows = std::min(kMatmulTileRows, m - row);
       const std::int64_t columns = std::min(kTileColumns, n - column);
       Out* corner = out + row * n + column;
-      const Out* added = addend != nullptr ? addend + row * n + column : nullptr;
       A* target = sums.get();
       std::int64_t stride = columns;
-      if constexpr (!kRound) {
+      if constexpr (kRound) {
+        for (std::int64_t i = 0; i < rows && args.accumulate; ++i) {
+          widen(corner + i * n, target + i * columns, columns);
+        }
+      } else {
         target = corner;
         stride = n;
-      }
-      for (std::int64_t i = 0; i < rows && added != nullptr; ++i) {
-        if constexpr (kRound) {
-          widen(added + i * n, target + i * stride, columns);
-        } else if (added != corner) {
-          std::copy_n(added + i * n, columns, target + i * stride);
-        }
       }
       std::int64_t k_begin = 0;
       do {  // once also for k = 0, which sets the tile to zero
@@ -84,7 +78,7 @@ void matmul_into(const MatmulArgs& args) {
             block_of<T>(args.a, args.transpose_a, row, rows, k_begin, steps, a_scratch.get());
         const auto b =
             block_of<T>(args.b, args.transpose_b, k_begin, steps, column, columns, b_scratch.get());
-        gemm<A>(rows, columns, steps, a, b, target, stride, added != nullptr || k_begin > 0);
+        gemm<A>(rows, columns, steps, a, b, target, stride, args.accumulate || k_begin > 0);
         k_begin += steps;
       } while (k_begin < k);
       if constexpr (kRound) {
@@ -104,6 +98,7 @@ void matmul(const MatmulArgs& args) {
   } else {
     matmul_into<T, Accumulator<T>>(args);
   }
+  if (args.addend) add(args.addend, args.out);
 }
 
 template void matmul<float>(const MatmulArgs&);

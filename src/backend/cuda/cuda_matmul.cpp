@@ -8,6 +8,7 @@
 
 #include "ringtrain/core/error.h"
 #include "ringtrain/kernels/attention_sm90.h"
+#include "ringtrain/kernels/elementwise.h"
 #include "ringtrain/kernels/gemm_sm90.h"
 #include "ringtrain/kernels/swiglu.h"
 
@@ -16,8 +17,7 @@ namespace {
 
 /// Where the Hopper kernel was measured to be at least as fast as cuBLASLt (bench/gemm_sm90).
 bool is_faster(const kernels::GemmSm90Args& args) {
-  // An addend costs cuBLASLt a pass over the product in fp32.
-  if (args.addend != nullptr && args.out_type == DType::kBFloat16) return true;
+  if (args.addend != nullptr) return true;  // else a kernel of its own
   return false;
 }
 
@@ -62,19 +62,25 @@ void CudaMatmul::matmul(const MatmulArgs& args, const CublasLt::Workspace& works
                         cudaStream_t stream) {
   const kernels::GemmSm90Args hopper{.a = args.a.raw(),
                                      .b = args.b.raw(),
-                                     .addend = args.accumulate ? args.out.raw() : args.addend.raw(),
+                                     .addend = args.addend.raw(),
                                      .out = args.out.raw(),
                                      .m = args.out.size(0),
                                      .n = args.out.size(1),
                                      .k = args.a.size(args.transpose_a ? 0 : 1),
                                      .transpose_a = args.transpose_a,
                                      .transpose_b = args.transpose_b,
+                                     .accumulate = args.accumulate,
                                      .out_type = args.out.dtype()};
   if (has_sm90_ && args.a.dtype() == DType::kBFloat16 && kernels::gemm_sm90_supports(hopper) &&
       (wanted_ == MatmulKernels::kSm90 || is_faster(hopper))) {
     kernels::launch_gemm_sm90(hopper, stream);
-  } else {
-    cublaslt_.matmul(args, workspace, stream);
+    return;
+  }
+  cublaslt_.matmul(args, workspace, stream);
+  if (args.addend) {
+    kernels::launch_add({args.addend.raw(), args.out.raw(), args.out.num_elements(),
+                         args.out.dtype(), args.out.dtype()},
+                        stream);
   }
 }
 

@@ -183,18 +183,15 @@ void CublasLt::matmul(const MatmulArgs& args, const Workspace& workspace, cudaSt
   const std::int64_t k = args.a.size(args.transpose_a ? 0 : 1);
   const std::int64_t stride_a = args.transpose_a ? m : k;
   if (m == 0 || n == 0) return;
-  const bool accumulate = args.accumulate || args.addend;
-  if (args.addend) {
-    RT_CUDA_CHECK(cudaMemcpyAsync(args.out.raw(), args.addend.raw(), args.out.bytes(),
-                                  cudaMemcpyDeviceToDevice, stream));
-  }
   if (k == 0) {  // an empty sum
-    if (!accumulate) RT_CUDA_CHECK(cudaMemsetAsync(args.out.raw(), 0, args.out.bytes(), stream));
+    if (!args.accumulate) {
+      RT_CUDA_CHECK(cudaMemsetAsync(args.out.raw(), 0, args.out.bytes(), stream));
+    }
     return;
   }
-  if (!accumulate || args.out.dtype() == DType::kFloat32) {
-    state_->multiply(args.a.raw(), stride_a, args, args.out.raw(), args.out.dtype(), m, accumulate,
-                     workspace, stream);
+  if (!args.accumulate || args.out.dtype() == DType::kFloat32) {
+    state_->multiply(args.a.raw(), stride_a, args, args.out.raw(), args.out.dtype(), m,
+                     args.accumulate, workspace, stream);
     return;
   }
   // Some kernels of cuBLASLt round the product to bf16 before they add it. Here it stays in fp32,
