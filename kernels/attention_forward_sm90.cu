@@ -50,11 +50,6 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
     params.out = map(args.out, args.query_tokens, args.query_tokens, args.query_heads, 64);
   }
   params.partial = args.partial;
-  if (!args.first) {
-    params.partial_map =
-        encode_panel_map({args.partial, args.batch, args.query_tokens, args.query_tokens,
-                          args.query_heads, args.head_dim, tiles.query_tile(), DType::kFloat32});
-  }
   params.lse = args.lse;
   params.lowest = args.lowest;
   void* counter = nullptr;

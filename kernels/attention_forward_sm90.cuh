@@ -98,13 +98,6 @@ struct AttentionForwardSm90 {
           key_tiles<kQueryTile, kKeyTile>(params.visible, lowest, first_row, params.query_tokens);
       if (tiles.empty() && !params.first && !params.last) continue;  // the state stays
       const int head = tile.head - batch * params.query_heads;
-      if (!params.first && !tiles.empty()) {
-        // All blocks read their state at about the same time: half of it would come too late.
-        constexpr int kBoxColumns = 32;
-        for (int column = 0; column < params.head_dim; column += kBoxColumns) {
-          ptx::tma_prefetch_4d(&params.partial_map, column, first_row, head, batch);
-        }
-      }
 
       pipes.item.producer_wait(item_at);
       volatile WorkItem& told = items[item_at.stage];

@@ -12,11 +12,10 @@ struct AttentionForwardSm90Params {
   CUtensorMap query;  // [B, Tq, N, H], box: one panel of a query tile
   CUtensorMap key;    // [B, Tk, K, H], box: one panel of a key tile
   CUtensorMap value;
-  CUtensorMap out;          // [B, Tq, N, H], box: one panel of a warpgroup's rows
-  CUtensorMap partial_map;  // [B, Tq, N, H] fp32, unless first; box: 32 columns of a query tile
-  float* partial;           // [B, Tq, N, H]
-  float* lse;               // [B, N, Tq]
-  const int* lowest;        // [B, Tq], ascending: rows see no key before it; null without documents
+  CUtensorMap out;    // [B, Tq, N, H], box: one panel of a warpgroup's rows
+  float* partial;     // [B, Tq, N, H]
+  float* lse;         // [B, N, Tq]
+  const int* lowest;  // [B, Tq], ascending: rows see no key before it; null without documents
   ItemCounter* counter;
   TileOrder order;
   VisibleKeys visible;

@@ -25,13 +25,6 @@ __device__ inline void tma_load_4d(std::uint32_t to, const CUtensorMap* map, std
       : "memory");
 }
 
-/// cp.async.bulk.prefetch.tensor.4d: the box at (c0, c1, c2, c3) to L2.
-__device__ inline void tma_prefetch_4d(const CUtensorMap* map, int c0, int c1, int c2, int c3) {
-  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];" ::"l"(map),
-               "r"(c0), "r"(c1), "r"(c2), "r"(c3)
-               : "memory");
-}
-
 /// cp.async.bulk.tensor.4d, shared to global; ends with its bulk group.
 __device__ inline void tma_store_4d(const CUtensorMap* map, std::uint32_t from, int c0, int c1,
                                     int c2, int c3) {

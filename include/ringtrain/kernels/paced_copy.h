@@ -28,8 +28,9 @@ void launch_paced_copy(const PacedCopyArgs& args, cudaStream_t stream);
 
 /// *start = now, in ns, modulo 2^32.
 void launch_start_clock(std::uint32_t* start, cudaStream_t stream);
-/// Work enqueued later starts `ns` after *start at the earliest; less than 4 seconds. One warp of 8
-/// registers a thread waits for it: it finds room beside a block that leaves as few.
+/// Work enqueued later starts `ns` after *start at the earliest; less than 4 seconds. One warp
+/// waits for it; beside the Hopper attention kernels it finds room only when a block of theirs
+/// ends.
 void launch_wait_for_clock(const std::uint32_t* start, std::uint32_t ns, cudaStream_t stream);
 
 }  // namespace ringtrain::kernels
