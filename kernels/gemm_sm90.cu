@@ -164,11 +164,10 @@ void launch_swiglu_gemm_backward_sm90(const SwigluGemmBackwardSm90Args& args, cu
   params.b_whole = args.width % kPanelColumns == 0;
   params.a = contraction_map(args.dout, args.rows, args.depth, kGemmTileM);
   params.b = outer_map(args.weight, args.width, args.depth, kGemmTileN, params.b_whole);
-  params.gradient = {.gate_up = static_cast<const __nv_bfloat16*>(args.gate_up),
-                     .dgate_up = static_cast<__nv_bfloat16*>(args.dgate_up),
-                     .activation = static_cast<__nv_bfloat16*>(args.activation),
-                     .rows = static_cast<int>(args.rows),
-                     .width = static_cast<int>(args.width)};
+  params.read = pair_map(args.gate_up, args.rows, args.width);
+  params.out = pair_map(args.dgate_up, args.rows, args.width);
+  params.has_second = args.activation != nullptr;
+  if (params.has_second) params.second = result_map(args.activation, args.rows, args.width);
   run_tiles(run_gemm_sm90<Major::kContraction, Major::kOuter, GemmEpilogue::kSwigluGradient>,
             params, args.rows, args.width, args.depth, kGemmTileN, args.max_blocks, stream);
 }

@@ -50,10 +50,12 @@ struct GemmSm90 {
 
   // Offsets in shared memory.
   static constexpr int kSlotsAt = kStages * kStageBytes;
-  static constexpr int kBarriersAt = kSlotsAt + kConsumers * kSlots * kSlotBytes;
+  static constexpr int kPairAt = kSlotsAt + kConsumers * kSlots * kSlotBytes;  // the finisher's
+  static constexpr int kBarriersAt = kPairAt + (kFinishes ? 2 * kSlotBytes : 0);
   static constexpr int kSlotBarriersAt = kBarriersAt + Pipeline<kStages>::kBarrierBytes;
-  static constexpr int kSharedBytes =
-      kPanelAlignment + kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
+  static constexpr int kPairBarrierAt =
+      kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
+  static constexpr int kSharedBytes = kPanelAlignment + kPairBarrierAt + 8;
   static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
 
   __device__ static std::uint32_t slot_barriers(std::uint32_t shared, int warpgroup) {
@@ -66,9 +68,9 @@ struct GemmSm90 {
   __device__ static void init(std::uint32_t shared) {
     Pipeline<kStages>{shared + kBarriersAt}.init(kConsumers);
     for (int w = 0; w < kConsumers; ++w) {
-      // Every warp fills its rows; whoever empties slots, arrives with every warp.
-      Pipeline<kSlots>{slot_barriers(shared, w)}.init(4, kFinishes ? 3 : 1);
+      Pipeline<kSlots>{slot_barriers(shared, w)}.init(4);  // every warp fills its rows
     }
+    ptx::mbarrier_init(shared + kPairBarrierAt, 1);
   }
 
   /// Starts loading a stage's part of an operand whose first row or column is `outer`.
@@ -163,45 +165,51 @@ struct GemmSm90 {
 
   /// The finishers, all warps but the first: panels of the consumers by turns, as they fill them.
   __device__ static void finish(const GemmSm90Params& params, std::uint32_t shared) {
-    const SwigluGradientTensors& tensors = params.gradient;
+    constexpr int kPanels = Epilogue::kPanels;
+    constexpr int kBarrier = 1;
+    constexpr int kFinishers = Epilogue::kFinishers;
+    const std::uint32_t pair = shared + kPairAt;
+    const std::uint32_t pair_barrier = shared + kPairBarrierAt;
     const int thread = threadIdx.x - 32;
+    const bool is_elected = thread == 0;
     const auto slots_of = [&](int warpgroup) {
       return Pipeline<kSlots>{slot_barriers(shared, warpgroup)};
     };
-    if (thread % 32 == 0) {
+    // Of a tile: both consumers' first panel, then both's second.
+    const auto load = [&](const PanelCursor& cursor) {
+      if (cursor.is_done(params)) return;
+      const GemmCorner corner = cursor.corner(params, cursor.panel % kConsumers);
+      Epilogue::load(params, pair, pair_barrier, corner, cursor.panel / kConsumers);
+    };
+    PanelCursor cursor;
+    if (is_elected) {
       for (int stage = 0; stage < kSlots; ++stage) {
         for (int w = 0; w < kConsumers; ++w) ptx::mbarrier_arrive(slots_of(w).full(stage));
       }
+      load(cursor);
     }
-    // Of a tile: both consumers' first panel, then both's second.
-    const auto corner_of = [&](const PanelCursor& cursor) {
-      GemmCorner corner = cursor.corner(params, cursor.panel % kConsumers);
-      corner.column += cursor.panel / kConsumers * kPanelColumns;
-      return corner;
-    };
-    PanelCursor cursor;
-    GemmCorner corner = corner_of(cursor);
-    typename Epilogue::Pairs pairs;
-#pragma unroll
-    for (int i = 0; i < Epilogue::kChunksPerThread; ++i) pairs.load(tensors, corner, thread, i);
     RingPosition<kSlots> at{0, 1};  // every lap has something to finish
-    while (!cursor.is_done(params)) {
+    for (std::uint32_t pair_phase = 0; !cursor.is_done(params); pair_phase ^= 1) {
       const int warpgroup = cursor.panel % kConsumers;
-      const Pipeline<kSlots> slots = slots_of(warpgroup);
+      const int panel = cursor.panel / kConsumers;
+      const GemmCorner corner = cursor.corner(params, warpgroup);
       const std::uint32_t slot = slot_memory(shared, warpgroup) + at.stage * kSlotBytes;
-      cursor.advance(kConsumers * Epilogue::kPanels);
-      const GemmCorner next = cursor.is_done(params) ? corner : corner_of(cursor);
-      slots.producer_wait(at);
-#pragma unroll
-      for (int i = 0; i < Epilogue::kChunksPerThread; ++i) {
-        Epilogue::finish(tensors, slot, corner, thread, i, pairs);
-        if (!cursor.is_done(params)) pairs.load(tensors, next, thread, i);
+      slots_of(warpgroup).producer_wait(at);
+      wait_for_phase(pair_barrier, pair_phase);
+      Epilogue::finish(pair, slot, thread);
+      ptx::fence_proxy_async_shared();
+      ptx::named_barrier_sync(kBarrier, kFinishers);
+      cursor.advance(kConsumers * kPanels);
+      if (is_elected) {
+        Epilogue::store(params, pair, slot, corner, panel);
+        ptx::bulk_commit_group();
+        ptx::bulk_wait_group_read<0>();
+        ptx::mbarrier_arrive(slots_of(warpgroup).full(at.stage));
+        load(cursor);
       }
-      __syncwarp();
-      if (thread % 32 == 0) ptx::mbarrier_arrive(slots.full(at.stage));
       if (warpgroup == kConsumers - 1) at.advance();
-      corner = next;
     }
+    if (is_elected) ptx::bulk_wait_group<0>();
   }
 
   /// Offset of the k-th 16 of the contraction in an operand of a stage.

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cuda.h>
-#include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -36,23 +35,13 @@ struct GemmTileOrder {
   }
 };
 
-/// What the gradient of SwiGLU reads and writes beside the product; row-major, 16-byte aligned.
-struct SwigluGradientTensors {
-  const __nv_bfloat16* gate_up;  // [rows, 2 width]
-  __nv_bfloat16* dgate_up;       // [rows, 2 width]; may be gate_up
-  __nv_bfloat16* activation;     // [rows, width], or null
-  int rows;
-  int width;
-};
-
 /// Tensor maps have boxes of one stage's part of a or b, or of one panel of 64 rows.
 struct GemmSm90Params {
   CUtensorMap a;
   CUtensorMap b;
-  CUtensorMap out;     // [M, N]; of swiglu: h
-  CUtensorMap second;  // of swiglu: gate|up, written
-  CUtensorMap read;    // the addend
-  SwigluGradientTensors gradient;
+  CUtensorMap out;     // by epilogue: out; h; dgate|dup
+  CUtensorMap second;  // swiglu: gate|up, written; its gradient: h, written
+  CUtensorMap read;    // swiglu's gradient: gate|up; an addend: itself
   GemmTileOrder order;
   int k_blocks;      // of kGemmTileK, the last may be ragged
   bool a_whole;      // where K is not contiguous: a box holds all panels of the tile, not one

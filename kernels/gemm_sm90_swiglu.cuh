@@ -67,9 +67,9 @@ struct EpilogueOf<GemmEpilogue::kSwiglu> {
   }
 };
 
-/// Sums are rounded to slots, and the finishers take them from there while the tensor cores have
-/// the next tile: the arithmetic would cost consumers a tenth of their time. What else is read and
-/// written goes between registers and global memory, since the copy engine is busy with operands.
+/// Sums are rounded to slots, and the finishers work on them while the tensor cores have the next
+/// tile: the arithmetic would cost consumers a tenth of their time. Gate and up are read and become
+/// their gradients, and h takes the place of the sums.
 template <>
 struct EpilogueOf<GemmEpilogue::kSwigluGradient> {
   static constexpr int kStages = 3;
@@ -78,72 +78,56 @@ struct EpilogueOf<GemmEpilogue::kSwigluGradient> {
   static constexpr bool kFinishes = true;
   static constexpr int kFinishers = 96;  // threads
   static constexpr int kPanels = 4;
-  static constexpr int kChunks = kSlotBytes / 16;  // 8 neighbouring elements each
-  static constexpr int kChunksPerThread = (kChunks + kFinishers - 1) / kFinishers;
+  static constexpr int kPairBytes = 2 * kSlotBytes;  // gate, up
 
   __device__ static void write(const GemmSm90Params&, const float (&sums)[kGemmSums],
                                SlotWriter<kSlots>& slots) {
     write_rounded(sums, slots);
   }
 
-  /// One of this thread's chunks of a panel.
-  struct Chunk {
-    int row;     // of the panel
-    int column;  // of the panel
-    bool exists;
-    __device__ Chunk(const SwigluGradientTensors& tensors, GemmCorner at, int thread, int i) {
-      const int chunk = i * kFinishers + thread;
-      row = chunk / (kPanelColumns / 8);
-      column = chunk % (kPanelColumns / 8) * 8;
-      exists = chunk < kChunks && at.row + row < tensors.rows && at.column + column < tensors.width;
+  /// Starts reading gate and up of a panel.
+  __device__ static void load(const GemmSm90Params& params, std::uint32_t pair,
+                              std::uint32_t barrier, GemmCorner at, int panel) {
+    ptx::mbarrier_arrive_expect_tx(barrier, kPairBytes);
+    for (int part = 0; part < 2; ++part) {
+      ptx::tma_load_4d(pair + part * kSlotBytes, &params.read, barrier,
+                       at.column + panel * kPanelColumns, at.row, part, 0);
     }
-    /// Index of its first element in a row-major matrix of `width` columns.
-    __device__ std::int64_t index(GemmCorner at, std::int64_t width) const {
-      return (at.row + row) * width + at.column + column;
+  }
+
+  /// This thread's part of a panel. All three have one layout, so that it does not matter which.
+  __device__ static void finish(std::uint32_t pair, std::uint32_t slot, int thread) {
+#pragma unroll 1
+    for (std::uint32_t at = thread * 16; at < kSlotBytes; at += kFinishers * 16) {
+      std::uint32_t gate[4];
+      std::uint32_t up[4];
+      std::uint32_t sums[4];
+      ptx::ld_shared_v4(gate, pair + at);
+      ptx::ld_shared_v4(up, pair + kSlotBytes + at);
+      ptx::ld_shared_v4(sums, slot + at);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const SwigluGradient low =
+            swiglu_gradient<bf16>(low_float(gate[i]), low_float(up[i]), low_float(sums[i]));
+        const SwigluGradient high =
+            swiglu_gradient<bf16>(high_float(gate[i]), high_float(up[i]), high_float(sums[i]));
+        gate[i] = ptx::pack_bf16(low.gate, high.gate);
+        up[i] = ptx::pack_bf16(low.up, high.up);
+        sums[i] = ptx::pack_bf16(low.activation, high.activation);
+      }
+      ptx::st_shared_v4(pair + at, gate);
+      ptx::st_shared_v4(pair + kSlotBytes + at, up);
+      ptx::st_shared_v4(slot + at, sums);
     }
-  };
+  }
 
-  /// Gate and up of a thread's chunks of a panel, on their way.
-  struct Pairs {
-    uint4 gate[kChunksPerThread];
-    uint4 up[kChunksPerThread];
-
-    __device__ void load(const SwigluGradientTensors& tensors, GemmCorner at, int thread, int i) {
-      const Chunk chunk(tensors, at, thread, i);
-      if (!chunk.exists) return;
-      const bf16* from = tensors.gate_up + chunk.index(at, 2 * tensors.width);
-      gate[i] = *reinterpret_cast<const uint4*>(from);
-      up[i] = *reinterpret_cast<const uint4*>(from + tensors.width);
+  __device__ static void store(const GemmSm90Params& params, std::uint32_t pair, std::uint32_t slot,
+                               GemmCorner at, int panel) {
+    const int column = at.column + panel * kPanelColumns;
+    for (int part = 0; part < 2; ++part) {
+      ptx::tma_store_4d(&params.out, pair + part * kSlotBytes, column, at.row, part, 0);
     }
-  };
-
-  /// Finishes chunk i of the panel at `at`.
-  __device__ static void finish(const SwigluGradientTensors& tensors, std::uint32_t slot,
-                                GemmCorner at, int thread, int i, const Pairs& pairs) {
-    const Chunk chunk(tensors, at, thread, i);
-    if (!chunk.exists) return;
-    std::uint32_t sums[4];
-    ptx::ld_shared_v4(sums, slot + Bf16Panel::offset(chunk.row, chunk.column));
-    const auto gradient = [](std::uint32_t gate, std::uint32_t up, std::uint32_t& sum) {
-      const SwigluGradient low =
-          swiglu_gradient<bf16>(low_float(gate), low_float(up), low_float(sum));
-      const SwigluGradient high =
-          swiglu_gradient<bf16>(high_float(gate), high_float(up), high_float(sum));
-      sum = ptx::pack_bf16(low.activation, high.activation);
-      return uint2{ptx::pack_bf16(low.gate, high.gate), ptx::pack_bf16(low.up, high.up)};
-    };
-    const uint4 gate = pairs.gate[i];
-    const uint4 up = pairs.up[i];
-    const uint2 x = gradient(gate.x, up.x, sums[0]);
-    const uint2 y = gradient(gate.y, up.y, sums[1]);
-    const uint2 z = gradient(gate.z, up.z, sums[2]);
-    const uint2 w = gradient(gate.w, up.w, sums[3]);
-    bf16* to = tensors.dgate_up + chunk.index(at, 2 * tensors.width);
-    *reinterpret_cast<uint4*>(to) = {x.x, y.x, z.x, w.x};
-    *reinterpret_cast<uint4*>(to + tensors.width) = {x.y, y.y, z.y, w.y};
-    if (tensors.activation == nullptr) return;
-    bf16* h = tensors.activation + chunk.index(at, tensors.width);
-    *reinterpret_cast<uint4*>(h) = {sums[0], sums[1], sums[2], sums[3]};
+    if (params.has_second) ptx::tma_store_4d(&params.second, slot, column, at.row, 0, 0);
   }
 };
 
