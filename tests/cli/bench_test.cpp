@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ringtrain/bench/attention_bench.h"
+#include "ringtrain/bench/ffn_bench.h"
 #include "ringtrain/bench/membound_bench.h"
 #include "ringtrain/bench/step_bench.h"
 #include "support/program.h"
@@ -77,6 +78,39 @@ TEST(Bench, RefusesWhatItCannotTime) {
   refuses({"--seq_length=64", "--shapes=-"}, "--shapes says all of a case");
   refuses({}, "the standard table is for a GPU");
   EXPECT_EQ(run_program({"bench", "everything"}).exit_code, 2);
+}
+
+TEST(BenchFfn, TimesEveryDirectionOfAShape) {
+  const ProgramResult result =
+      bench_part("ffn", {"--tokens=24", "--hidden=16", "--ffn=40", "--chunk=10", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const std::vector<nlohmann::json> rows = rows_of(result.output);
+  const std::vector<std::string_view> directions = ffn_pass_names();
+  ASSERT_EQ(rows.size(), directions.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(rows[i].at("direction"), directions[i]);
+    EXPECT_EQ(rows[i].at("chunk"), 10);
+    EXPECT_GT(rows[i].at("median_ms").get<double>(), 0);
+  }
+}
+
+TEST(BenchFfn, TakesCasesFromAFileAndRefusesOthers) {
+  const TemporaryDirectory directory;
+  const std::string file = directory / "cases";
+  std::ofstream(file) << "8 16 24 0 forward_keeping\n";
+  const ProgramResult result = bench_part("ffn", {"--shapes=" + file, "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_EQ(rows_of(result.output).at(0).at("ffn"), 24);
+  EXPECT_EQ(bench_part("ffn", {"--tokens=0"}).exit_code, 2);
+  EXPECT_EQ(bench_part("ffn", {"--tokens=8", "--direction=sideways"}).exit_code, 2);
+  EXPECT_EQ(bench_part("ffn", {}).exit_code, 2);
+}
+
+TEST(BenchFfn, CountsTheBackwardPassTwice) {
+  FfnBenchCase what{.tokens = 3, .hidden = 5, .ffn = 7};
+  EXPECT_EQ(what.flops(), 6.0 * 3 * 5 * 7);
+  what.pass = FfnPass::kBackwardRepeating;
+  EXPECT_EQ(what.flops(), 12.0 * 3 * 5 * 7);
 }
 
 const std::vector<std::string> kSmallSizes{"--tokens=32",      "--hidden=64",   "--heads=4",

@@ -15,12 +15,12 @@
 namespace ringtrain {
 namespace {
 
-/// The processors that have a tile, on average over the rounds of a launch: in the last one some may
-/// have none, of which cuBLASLt, with tiles of more sizes, makes more.
+/// The processors that have a tile, on average over the rounds of a launch: in the last one some
+/// may have none, of which cuBLASLt, with tiles of more sizes, makes more.
 double share_of_rounds(const kernels::GemmSm90Args& args) {
   constexpr std::int64_t kProcessors = 132, kTileRows = 128, kTileColumns = 256;
-  const std::int64_t tiles = ((args.m + kTileRows - 1) / kTileRows) *
-                             ((args.n + kTileColumns - 1) / kTileColumns);
+  const std::int64_t tiles =
+      ((args.m + kTileRows - 1) / kTileRows) * ((args.n + kTileColumns - 1) / kTileColumns);
   const std::int64_t rounds = (tiles + kProcessors - 1) / kProcessors;
   return static_cast<double>(tiles) / static_cast<double>(rounds * kProcessors);
 }
