@@ -10,7 +10,6 @@ namespace {
 constexpr std::int64_t kRows = 4;
 constexpr std::int64_t kTokens = 48;
 constexpr std::int64_t kVocabulary = 97;  // tp pads it
-constexpr std::uint64_t kSeed = 7;
 
 }  // namespace
 
@@ -82,7 +81,7 @@ GlobalBatch tiny_batch(const TinyRun& run, int step) {
 Curve run_tiny(Context& context, const TinyRun& run, int steps) {
   const TrainConfig config = tiny_config(run);
   Engine engine(context, config, {.train = true, .evaluate = false});
-  engine.parameters().initialise(kSeed, config.llama.initializer_range);
+  engine.parameters().initialise(run.seed, config.llama.initializer_range);
   const Mesh& mesh = context.mesh;
   Curve curve;
   double denominator = 0;

@@ -32,6 +32,7 @@ struct TinyRun {
   bool offload_optimizer = false;
   std::string grad_dtype = "fp32";
   std::int64_t layers = 3;
+  std::uint64_t seed = 7;  ///< of the initial weights
 };
 
 /// The configuration of a run; chunk sizes divide nothing.
