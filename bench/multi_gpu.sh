@@ -72,14 +72,19 @@ train() {
     --logger.output_dir="$out/$name" --log_freq=1 "$@"
 }
 last_error() { clean "$out/$1.log" | grep -a 'ringtrain: ' | tail -1 | cut -c1-90; }
-# Over the logged steps but the first two: mean tokens/s, MFU, exposed communication, memory.
+# Of the steps after the third; tokens_per_s of a record counts from the beginning of the run.
 speed() {
   python3 - "$out/$1/metrics.jsonl" <<'PY'
 import json, sys
-rows = [json.loads(line) for line in open(sys.argv[1])][2:]
-mean = lambda key: sum(row.get(key) or 0 for row in rows) / max(len(rows), 1)
-print(f"{mean('tokens_per_s'):,.0f} tokens/s, MFU {100 * mean('mfu'):.1f} %, exposed "
-      f"communication {100 * mean('exposed_comm'):.1f} %, {mean('memory_bytes') / 2**30:.1f} GiB")
+rows = [json.loads(line) for line in open(sys.argv[1])]
+early, last = rows[2], rows[-1]
+seconds = [row["dataset_total_tokens"] / row["tokens_per_s"] for row in (early, last)]
+tokens = last["dataset_total_tokens"] - early["dataset_total_tokens"]
+rate = tokens / (seconds[1] - seconds[0])
+mfu = last["mfu"] * rate / last["tokens_per_s"]
+exposed = sum(row.get("exposed_comm") or 0 for row in rows[3:]) / len(rows[3:])
+print(f"{rate:,.0f} tokens/s, MFU {100 * mfu:.1f} %, exposed communication {100 * exposed:.1f} %, "
+      f"{last['memory_bytes'] / 2**30:.1f} GiB")
 PY
 }
 
