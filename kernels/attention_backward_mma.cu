@@ -9,7 +9,7 @@
 // shared-memory reads of fragments, one per mma.
 #include <string>
 
-#include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/math.cuh"
 #include "kernels/tile/attention_mask.cuh"
 #include "kernels/tile/attention_mma.cuh"
 #include "ringtrain/backend/cuda_check.h"

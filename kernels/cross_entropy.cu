@@ -3,7 +3,7 @@
 // the gradient reads and writes them once (ringtrain bench membound).
 #include <algorithm>
 
-#include "kernels/ptx/ex2.cuh"
+#include "kernels/ptx/math.cuh"
 #include "kernels/tile/numeric.cuh"
 #include "kernels/tile/reduce.cuh"
 #include "ringtrain/backend/cuda_check.h"
