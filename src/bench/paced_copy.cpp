@@ -1,5 +1,6 @@
 #include "ringtrain/bench/paced_copy.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <thread>

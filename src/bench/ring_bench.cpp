@@ -197,7 +197,7 @@ RingBenchResult time_ring(Device& device, Backend& ops, DType compute, const Rin
   const auto gradient_bytes = elements * static_cast<double>(size_of(what.gradient_dtype));
   result.forward_hop = hidden_hop(what, flops, result.forward.compute_s, key_value_bytes, 1);
   result.backward_hop =
-      hidden_hop(what, 2.5 * flops, result.backward.compute_s, key_value_bytes + gradient_bytes, 2);
+      hidden_hop(what, 2.5 * flops, result.backward.compute_s, key_value_bytes + gradient_bytes, 3);
   return result;
 }
 

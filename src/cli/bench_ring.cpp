@@ -75,20 +75,26 @@ void add_link_options(ArgumentParser& parser, RingBenchCase& what) {
                       what.link.transport =
                           text == "copy" ? LinkTransport::kCopyEngine : LinkTransport::kProcessors;
                     });
-  parser.add_option("ring_sms", "as of ringtrain train", {group, "INT", "0"},
-                    [&](const std::string& text) {
+  parser.add_option("ring_sms",
+                    "SMs that attention leaves free and that carry messages where sm does",
+                    {group, "INT", "0"}, [&](const std::string& text) {
                       what.ring_sms = static_cast<int>(bench_integer("ring_sms", text, 0));
                       what.link.processors = what.ring_sms;
                     });
   parser.add_option("ring_gradient_dtype", "as of ringtrain train: fp32 or bf16",
-                    {group, "TEXT", "fp32"},
-                    [&](const std::string& text) { what.gradient_dtype = dtype_from_name(text); });
+                    {group, "TEXT", "fp32"}, [&](const std::string& text) {
+                      if (text != "fp32" && text != "bf16") {
+                        throw InvalidArgument(fmt::format(
+                            "--ring_gradient_dtype={} is unknown; expected fp32 or bf16", text));
+                      }
+                      what.gradient_dtype = dtype_from_name(text);
+                    });
 }
 
 struct Row {
   const char* direction;
   RingPass pass;
-  const HiddenHop* hop;  // null for both directions together
+  const HiddenHop* hop;  // null for both directions together and where steps are uneven
 };
 
 nlohmann::ordered_json setting_json(const Request& request, const BenchDevice& on) {
@@ -170,8 +176,9 @@ void time(const Request& request, BenchDevice& on) {
       time_ring(*on.device, *on.ops, on.compute, request.what,
                 static_cast<int>(request.options.warmups), static_cast<int>(request.options.runs));
   if (!request.options.json) print_header(request, on);
-  for (const Row& row : {Row{"forward", result.forward, &result.forward_hop},
-                         Row{"backward", result.backward, &result.backward_hop},
+  const bool is_even = request.what.layout != LayoutKind::kContiguous;
+  for (const Row& row : {Row{"forward", result.forward, is_even ? &result.forward_hop : nullptr},
+                         Row{"backward", result.backward, is_even ? &result.backward_hop : nullptr},
                          Row{"both", result.both(), nullptr}}) {
     if (request.options.json) {
       fmt::print("{}\n", to_json(request, on, row).dump());

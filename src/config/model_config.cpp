@@ -52,6 +52,11 @@ AttentionType ModelConfig::resolved_attention_type() const {
   return AttentionType::kRingBlockwise;
 }
 
+bool ModelConfig::rotates_keys() const {
+  const AttentionType type = resolved_attention_type();
+  return type == AttentionType::kRingStandard || type == AttentionType::kRingBlockwise;
+}
+
 RematPolicy parse_remat(const std::string& name, const std::string& flag) {
   if (!name.empty()) check_choice(flag, name, remat_names());
   return policy_of(name);

@@ -25,10 +25,10 @@ void add_mesh_options(std::vector<Option>& table) {
   mesh.add<&TrainConfig::sp_layout>(
           "sp_layout", "how a sequence is cut over sp; auto is zigzag or striped, as is faster")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
-  mesh.add<&TrainConfig::ring_sms>(
-      "ring_sms",
-      "SMs of a GPU that carry a hop of the ring and that attention leaves free meanwhile; 0: as "
-      "NCCL likes, and none left free");
+  mesh.add<&TrainConfig::ring_sms>("ring_sms",
+                                   "SMs of a GPU that carry a hop of the ring and that the forward "
+                                   "pass of attention leaves free "
+                                   "meanwhile; 0: as NCCL likes, and none left free");
   mesh.add<&TrainConfig::ring_gradient_dtype>(
           "ring_gradient_dtype",
           "gradients of keys and values travel around the ring in it; sums are in fp32")

@@ -106,7 +106,12 @@ void validate_blocks(const TrainConfig& config) {
   check_at_least<std::int64_t>("llama.scan_key_chunk_size", llama.scan_key_chunk_size, 1);
   check_at_least<std::int64_t>("llama.scan_mlp_chunk_size", llama.scan_mlp_chunk_size, 1);
   check_at_least<std::int64_t>("loss_chunk_size", config.loss_chunk_size, 1);
-  check_at_least<std::int64_t>("ring_sms", config.ring_sms, 0);
+  // NCCL rounds the blocks of a hop up to a power of two; beyond 64 attention would starve.
+  const bool is_power_of_two = (config.ring_sms & (config.ring_sms - 1)) == 0;
+  if (config.ring_sms < 0 || config.ring_sms > 64 || !is_power_of_two) {
+    throw InvalidArgument(
+        fmt::format("ring_sms must be 0 or a power of two up to 64, got {}", config.ring_sms));
+  }
   if (llama.remat_block != kRematAuto) {
     parse_remat_block(llama.remat_block, llama.num_hidden_layers);
   }

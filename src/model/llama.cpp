@@ -11,8 +11,7 @@ SequenceAttentionOptions attention_options(const ModelConfig& config,
                                            const LlamaModel::Options& model) {
   const AttentionType type = config.resolved_attention_type();
   SequenceAttentionOptions options;
-  const bool ring = type == AttentionType::kRingStandard || type == AttentionType::kRingBlockwise;
-  options.transport = ring ? KeyValueTransport::kRing : KeyValueTransport::kGather;
+  options.transport = config.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather;
   if (type == AttentionType::kBlockwise || type == AttentionType::kRingBlockwise) {
     options.query_chunk_size = config.scan_query_chunk_size;
     options.key_chunk_size = config.scan_key_chunk_size;

@@ -142,6 +142,8 @@ void check_args(const MatmulArgs& args) {
   if (args.addend) {
     check.tensor("addend", args.addend, Shape{m, n}, {args.out.dtype()});
     check.require(!args.accumulate, "out and addend are both to be added");
+    check.require(args.addend.raw() != args.out.raw() || args.out.num_elements() == 0,
+                  "addend is out itself; accumulate adds to out");
   }
 }
 

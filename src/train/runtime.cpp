@@ -24,9 +24,10 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       to_device_(device_->make_stream(StreamPriority::kNormal)),
       marks_(*device_, {compute_.get(), ring_.get(), params_.get()}),
       trace_(*device_, {compute_.get(), ring_.get(), params_.get()}),
-      mesh_(observed(make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()),
-                               config.mesh_order, static_cast<int>(config.ring_sms)),
-                     observers_)),
+      mesh_(observed(
+          make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()), config.mesh_order,
+                    config.llama.rotates_keys() ? static_cast<int>(config.ring_sms) : 0),
+          observers_)),
       ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
                                                 : make_cpu_backend()),
       compute_dtype_(dtype_from_name(config.dtype)) {

@@ -73,11 +73,9 @@ SelftestOptions selftest_options(const TrainConfig& config, const DatasetConfig&
                                  const MeshShape& shape, DeviceType type, SelftestForm form) {
   const Effort effort = effort_of(form);
   const bool on_cpu = type == DeviceType::kCpu;
-  const AttentionType attention = config.llama.resolved_attention_type();
   SelftestOptions options{.num_elements = on_cpu ? effort.cpu_elements : effort.gpu_elements,
                           .repeats = effort.repeats,
-                          .rotates = attention == AttentionType::kRingStandard ||
-                                     attention == AttentionType::kRingBlockwise};
+                          .rotates = config.llama.rotates_keys()};
   if (!options.rotates || shape.ring_size() == 1) return options;
   AttentionBlock block = attention_block(config, dataset, shape);
   if (shorten(block, effort.repeats, on_cpu ? effort.cpu_flops : effort.gpu_flops)) {

@@ -145,6 +145,12 @@ TEST(RingBench, TellsWhenAHopIsHidden) {
   // Keys and values of 64 tokens, 2 heads of 16 fp32; backward also their gradients.
   EXPECT_EQ(result.forward_hop.bytes, 2 * 64 * 2 * 16 * 4);
   EXPECT_EQ(result.backward_hop.bytes, 2 * result.forward_hop.bytes);
+  // Keys and values are a message, their gradients two.
+  const auto time_of = [&](const HiddenHop& hop, int messages) {
+    return hop.bytes / what.link.bytes_per_s + messages * what.link.latency_s;
+  };
+  EXPECT_DOUBLE_EQ(result.forward_hop.hop_s, time_of(result.forward_hop, 1));
+  EXPECT_DOUBLE_EQ(result.backward_hop.hop_s, time_of(result.backward_hop, 3));
   for (const HiddenHop& hop : {result.forward_hop, result.backward_hop}) {
     // At the least number of tokens, a step takes as long as its hop.
     const double scale = static_cast<double>(hop.least_tokens) / 64;

@@ -52,7 +52,11 @@ TEST(Validate, Ranges) {
             "total_steps must be at least 1, got 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.log_freq = 0; }), "log_freq must be at least 1, got 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.ring_sms = -1; }),
-            "ring_sms must be at least 0, got -1");
+            "ring_sms must be 0 or a power of two up to 64, got -1");
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.ring_sms = 12; }),
+            "ring_sms must be 0 or a power of two up to 64, got 12");
+  EXPECT_EQ(refusal([](TrainConfig& c) { c.ring_sms = 128; }),
+            "ring_sms must be 0 or a power of two up to 64, got 128");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.optimizer.accumulate_gradient_steps = 0; }),
             "optimizer.accumulate_gradient_steps must be at least 1, got 0");
   EXPECT_EQ(refusal([](TrainConfig& c) { c.llama.scan_mlp_chunk_size = 0; }),

@@ -139,6 +139,8 @@ RT_INSTANTIATE_OP_TEST(MatmulTest, (std::vector<MatmulCase>{{"empty_rows", 0, 8,
                                                             {"hidden_48", 33, 48, 144},
                                                             {"ragged", 131, 67, 45},
                                                             {"several_tiles", 260, 520, 96},
+                                                            // more than a GPU has processors
+                                                            {"many_tiles", 2176, 2312, 72},
                                                             {"long_inner", 24, 40, 2100}}));
 
 }  // namespace

@@ -65,6 +65,8 @@ struct ModelConfig {
   }
   /// Errors: InvalidArgument naming the valid values.
   AttentionType resolved_attention_type() const;
+  /// Whether keys and values travel around the ring of sp ranks, rather than being gathered.
+  bool rotates_keys() const;
 };
 
 /// Valid values of attention_type and of remat_*; the empty string is valid too. Policies that

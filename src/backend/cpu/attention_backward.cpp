@@ -126,8 +126,7 @@ void attention_backward(const AttentionBackwardArgs& args) {
   using A = Accumulator<T>;
   if (args.dkey.dtype() == dtype_of<A>) return add_gradients<T>(args);
   const std::int64_t count = args.dkey.num_elements();
-  const std::vector<A> zeros(static_cast<std::size_t>(count));
-  std::vector<A> dkey = zeros, dvalue = zeros;
+  std::vector<A> dkey(static_cast<std::size_t>(count)), dvalue(static_cast<std::size_t>(count));
   AttentionBackwardArgs summed = args;
   summed.dkey = {dkey.data(), dtype_of<A>, args.dkey.shape()};
   summed.dvalue = {dvalue.data(), dtype_of<A>, args.dvalue.shape()};
