@@ -22,7 +22,6 @@ Engine::Engine(Context& context, const TrainConfig& config, EngineJobs jobs)
   if (jobs.train) {
     optimizer_.emplace(config.optimizer, table_, context, config.offload_optimizer);
     train_runner_ = make_runner(config.train_dataset);
-    parameters_.drop_gradients();
   }
   if (jobs.evaluate) eval_runner_ = make_runner(config.eval_dataset);
   zero_totals();
