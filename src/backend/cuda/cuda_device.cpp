@@ -2,11 +2,13 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 
+#include "pinned_memory.h"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/arena.h"
 #include "ringtrain/core/device.h"
@@ -171,17 +173,15 @@ class CudaDevice final : public Device {
 
   void* allocate_host(std::size_t bytes) override {
     use();
-    void* memory = nullptr;
-    const cudaError_t status = cudaMallocHost(&memory, bytes + Arena::kAlignment);
-    if (status == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      throw DeviceError(fmt::format("out of pinned host memory: {} bytes wanted", bytes));
-    }
-    RT_CUDA_CHECK(status);
-    return remember(memory);
+    auto memory = std::make_unique<PinnedMemory>(bytes);
+    void* const data = memory->data();
+    const std::lock_guard lock(mutex_);
+    pinned_[data] = std::move(memory);
+    return data;
   }
   void deallocate_host(void* memory) noexcept override {
-    if (void* const base = forget(memory)) cudaFreeHost(base);
+    const std::lock_guard lock(mutex_);
+    pinned_.erase(memory);
   }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes, Stream& stream) override {
@@ -233,6 +233,7 @@ class CudaDevice final : public Device {
   cudaUUID_t uuid_{};
   std::mutex mutex_;
   std::unordered_map<void*, void*> bases_;  // what CUDA gave, by the aligned address
+  std::unordered_map<void*, std::unique_ptr<PinnedMemory>> pinned_;  // by its address
 };
 
 }  // namespace
