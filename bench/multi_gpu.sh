@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # Runs ringtrain on every GPU of this host, one rank each, and prints one table. Builds nothing.
 #
-#   bench/multi_gpu.sh [--build build] [--out DIR] [--share N]
+#   bench/multi_gpu.sh [--build build] [--out DIR] [--share N] [--longest]
 #
-# --build   folder with ringtrain and, where they are there too, the mpitest_* programs
-# --out     folder for the logs of every part (default: a temporary one, named at the end)
-# --share   N ranks that share the GPUs instead of one rank each: tries the script, measures nothing
+# --build    folder with ringtrain and, where they are there too, the mpitest_* programs
+# --out      folder for the logs of every part (default: a temporary one, named at the end)
+# --share    N ranks that share the GPUs instead of one rank each: tries the script, times nothing
+# --longest  LLaMA-7B at the longest context that fits, instead of 64K tokens a GPU: minutes a step
 #
-# Parts: self-test of every axis; losses of every mesh against one rank; training at one GPU's
-# length and at N times it; a run of which a rank is killed; the tests of several ranks. Takes under ten
-# minutes on 8 GPUs. Exit code 1 if anything was wrong.
+# Parts: self-test of every axis; losses of every mesh against one rank; attention over all GPUs
+# beside one kernel; training at one GPU's length and at N times it; LLaMA-7B; a run of which a rank
+# is killed; the tests of several ranks. Takes under ten minutes. Exit code 1 if anything was wrong.
 set -uo pipefail
-here=$PWD build=build out="" share=0
+here=$PWD build=build out="" share=0 longest=false
 while [ $# -gt 0 ]; do
   case $1 in
     --build) build=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --share) share=$2; shift 2 ;;
-    *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --longest) longest=true; shift ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
@@ -94,7 +96,8 @@ PY
 data=(--tokenizer.vocab_file=tests/golden/data/tokenizer.model
   --train_dataset.type=json --train_dataset.text_processor.fields=text
   --train_dataset.json_dataset.path="$out/data/text_train.jsonl" --selftest=off)
-python3 scripts/prepare_data.py --input scripts/demo/shakespeare.txt --out "$out/data" --name text \
+for _ in $(seq $((2 * ranks))); do cat scripts/demo/shakespeare.txt; done >"$out/text.txt"
+python3 scripts/prepare_data.py --input "$out/text.txt" --out "$out/data" --name text \
   --test_size 0.05 >"$out/data.log" 2>&1 || { cat "$out/data.log"; exit 1; }
 
 echo "$(date +%F), $ranks ranks on $gpus x $(nvidia-smi --query-gpu=name,power.limit,driver_version \
@@ -136,6 +139,26 @@ PY
 done
 
 if [ "$share" -eq 0 ]; then
+  say "Attention of one layer of LLaMA-7B over all GPUs, beside one kernel over the whole sequence"
+  attention() { # TOKENS_A_GPU RUNS NAME OPTIONS...
+    local length=$(($1 * ranks)) runs=$2 name=$3
+    shift 3
+    part "$name" 150 "$ranks" "$build/ringtrain" bench sp --mesh_dim="1,1,1,$ranks" \
+      --load_llama_config=7b --dtype=bf16 --llama.attention_type=ring_blockwise \
+      --llama.max_sequence_length="$length" --train_dataset.json_dataset.seq_length="$length" \
+      --train_dataset.json_dataset.batch_size=1 --warmups=1 --runs="$runs" "$@"
+    verdict "$name" "$rc" "$(last_error "$name")"
+    clean "$out/$name.log" | grep -aE '^(direction|forward|backward|both)' | sed 's/^/    /'
+  }
+  for tokens in 8192 32768; do
+    attention $tokens 10 "ring_$((tokens / 1024))k"
+    attention $tokens 10 "striped_$((tokens / 1024))k" --sp_layout=striped
+    attention $tokens 10 "ulysses_$((tokens / 1024))k" --sp_type=ulysses
+    [ "$ranks" -ge 4 ] && attention $tokens 10 "hybrid_$((tokens / 1024))k" --sp_type=hybrid \
+      --ulysses_size=2
+  done
+  attention 131072 2 ring_128k
+
   say "Training, LLaMA-7B width, 4 layers, bf16, 8K tokens a GPU (weak scaling)"
   wide=(--load_llama_config=7b --llama.num_hidden_layers=4 --dtype=bf16 --total_steps=8
     --llama.attention_type=ring_blockwise --llama.remat_block=everything_saveable)
@@ -162,6 +185,19 @@ if [ "$share" -eq 0 ]; then
   scaling ulysses_8k_a_gpu "$ranks" "1,1,1,$ranks" $((8192 * ranks)) 1 --sp_type=ulysses
   scaling ring_32k_a_gpu "$ranks" "1,1,1,$ranks" $((32768 * ranks)) 1 \
     --llama.remat_block=save_attention
+
+  say "LLaMA-7B, 32 layers, bf16 gradients, remat_block=auto, sp = all GPUs"
+  whole=(--load_llama_config=7b --dtype=bf16 --grad_dtype=bf16 --mesh_dim="1,1,1,$ranks"
+    --llama.attention_type=ring_blockwise --llama.scan_mlp=True --llama.scan_mlp_chunk_size=8192
+    --llama.remat_block=auto --train_dataset.json_dataset.batch_size=1)
+  longest_length=$("$build/ringtrain" plan "${whole[@]}" --world_size="$ranks" --max_context |
+    sed -n 's/^longest seq_length that fits: //p')
+  length=$((65536 * ranks))
+  if $longest || [ "$longest_length" -lt "$length" ]; then length=$longest_length; fi
+  train 7b 400 "$ranks" "${whole[@]}" --total_steps=2 --llama.max_sequence_length="$length" \
+    --train_dataset.json_dataset.seq_length="$length"
+  verdict 7b "$rc" "$length tokens; $longest_length fit; $(last_error 7b)"
+  clean "$out/7b.log" | grep -aoE 'step [0-9]+/.*' | sed 's/^/    /'
 fi
 
 say "A killed rank ends the job"

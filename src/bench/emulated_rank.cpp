@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "ringtrain/bench/timing.h"
 #include "ringtrain/train/memory_plan.h"
 
 namespace ringtrain {
@@ -31,26 +30,17 @@ Mesh mesh_around(std::unique_ptr<Communicator> ring, Device& device, const RingB
   return mesh;
 }
 
-}  // namespace
-
-RankAttention::RankAttention(Context& context, const RingBenchCase& what)
-    : attention_(context, {what.sequence_layout()},
-                 {.transport = KeyValueTransport::kRing,
-                  .ring_sms = what.ring_sms,
-                  .gradient_dtype = what.gradient_dtype}) {
-  const auto allocate = [&](Shape shape, DType dtype) {
-    return context.arena.allocate(shape, dtype, MemoryKind::kActivations);
-  };
-  const Shape queries{what.batch, what.seq_length, what.heads, what.head_dim};
-  const Shape keys{2, what.batch, what.seq_length, what.kv_heads, what.head_dim};
-  query = allocate(queries, context.compute_dtype);
-  key_value = allocate(keys, context.compute_dtype);
-  out = allocate(queries, context.compute_dtype);
-  lse = allocate({what.batch, what.heads, what.seq_length}, DType::kFloat32);
-  dout = allocate(queries, context.compute_dtype);
-  dquery = allocate(queries, DType::kFloat32);
-  dkey_value = allocate(keys, DType::kFloat32);
+AttentionWork work_of(const RingBenchCase& what) {
+  return {what.sequence_layout(), what.batch, what.heads, what.kv_heads, what.head_dim};
 }
+
+SequenceAttentionOptions options_of(const RingBenchCase& what) {
+  return {.transport = KeyValueTransport::kRing,
+          .ring_sms = what.ring_sms,
+          .gradient_dtype = what.gradient_dtype};
+}
+
+}  // namespace
 
 EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const RingBenchCase& what)
     : device_(device),
@@ -64,7 +54,7 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
   mesh_ = mesh_around(make_observed_communicator(std::move(link), trace_), device, what);
   const MemoryPlan plan =
       plan_memory({mesh_.shape, mesh_.coordinates, device.type(), compute}, [&](Context& context) {
-        RankAttention attention(context, what);
+        RankAttention attention(context, work_of(what), options_of(what));
         attention.forward();
         attention.backward();
       });
@@ -73,14 +63,7 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
   bind_workspace(ops, *arena_);
   context_.emplace(Context{device, ops, *arena_, mesh_, *compute_, *ring_, *others_, compute, host_,
                            *others_, *others_, &trace_});
-  attention_.emplace(*context_, what);
-}
-
-void EmulatedRank::draw_inputs() {
-  auto key = static_cast<std::uint64_t>(mesh_.coordinates.sp) << 8;
-  for (const Tensor& input : {attention_->query, attention_->key_value, attention_->dout}) {
-    draw_normal(device_, ops_, input, ++key, *compute_);
-  }
+  attention_.emplace(*context_, work_of(what), options_of(what));
 }
 
 }  // namespace ringtrain

@@ -39,7 +39,7 @@ class RingChecker {
         whole_(device, ops, compute, what.unsplit()),
         gathered_(device, ops, compute, what.unsplit()),
         sent_(static_cast<std::size_t>(what.num_ranks)) {
-    whole_.draw_inputs();
+    whole_.attention().draw_inputs();
     const auto as_input = [&](const Tensor& drawn, const Tensor& input) {
       ops.cast(drawn, input, whole_.compute());
     };

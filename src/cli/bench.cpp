@@ -32,6 +32,7 @@ constexpr std::array kParts{
     Part{"step", "training steps on random tokens, by phase", bench_step},
     Part{"layer", "the layers of such steps, by part", bench_layer},
     Part{"ring", "ring attention of one rank against an emulated link", run_alone<bench_ring>},
+    Part{"sp", "attention over the sp axis, on all ranks, beside one kernel", bench_sp},
 };
 
 }  // namespace

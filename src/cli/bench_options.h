@@ -50,8 +50,10 @@ void bench_attention(const std::vector<std::string>& arguments);
 void bench_ffn(const std::vector<std::string>& arguments);
 void bench_membound(const std::vector<std::string>& arguments);
 void bench_ring(const std::vector<std::string>& arguments);
-/// These run training steps, with all of train's options, on as many ranks as there are.
+/// These take all of train's options and run on as many ranks as there are: training steps, their
+/// layers, their attention.
 int bench_step(const Invocation& invocation);
 int bench_layer(const Invocation& invocation);
+int bench_sp(const Invocation& invocation);
 
 }  // namespace ringtrain

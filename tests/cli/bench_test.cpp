@@ -289,5 +289,29 @@ TEST(BenchRing, RefusesWhatIsNoRing) {
   refuses("--sp_layout=diagonal", "--sp_layout=diagonal is unknown");
 }
 
+TEST(BenchSp, TimesAttentionOfAllRanksBesideOneKernel) {
+  for (const char* sp_type : {"ring", "ulysses"}) {
+    std::vector<std::string> arguments = small_step({"--json"});
+    arguments.insert(
+        arguments.begin(),
+        {"bench", "sp", "--device=cpu", "--warmups=1", "--runs=2", "--mesh_dim=1,1,1,2",
+         "--llama.attention_type=ring_blockwise", std::string("--sp_type=") + sp_type});
+    const ProgramResult result = run_program_on_ranks(2, arguments);
+    ASSERT_EQ(result.exit_code, 0) << result.errors;
+    const std::vector<nlohmann::json> rows = rows_of(result.output);
+    ASSERT_EQ(rows.size(), 3u);
+    for (const nlohmann::json& row : rows) {
+      EXPECT_EQ(row.at("sp_type"), sp_type);
+      EXPECT_EQ(row.at("ranks"), 2);
+      EXPECT_NEAR(row.at("ratio").get<double>() * row.at("sp_ms").get<double>(),
+                  row.at("whole_ms").get<double>(), 1e-9);
+      EXPECT_GE(row.at("waiting_share").get<double>(), 0);
+    }
+    EXPECT_EQ(rows[2].at("direction"), "both");
+    EXPECT_NEAR(rows[2].at("sp_ms").get<double>(),
+                rows[0].at("sp_ms").get<double>() + rows[1].at("sp_ms").get<double>(), 1e-9);
+  }
+}
+
 }  // namespace
 }  // namespace ringtrain
