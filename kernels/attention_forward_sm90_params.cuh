@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/tile/attention_schedule.cuh"
+#include "kernels/tile/item_counter.cuh"
 
 /// What the launcher and the kernel of attention_forward_sm90 share.
 namespace ringtrain::kernels {

@@ -13,6 +13,8 @@
 namespace ringtrain::kernels {
 namespace {
 
+__device__ ItemCounter tile_counter;
+
 using ptx::Major;
 using Run = void (*)(const GemmSm90Params&, int, cudaStream_t);
 
@@ -84,6 +86,9 @@ void run_tiles(Run run, GemmSm90Params& params, std::int64_t m, std::int64_t n, 
   RT_CUDA_CHECK(cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device));
   blocks = std::min(blocks, params.order.num_tiles);
   if (max_blocks > 0) blocks = std::min(blocks, max_blocks);
+  void* counter = nullptr;
+  RT_CUDA_CHECK(cudaGetSymbolAddress(&counter, tile_counter));
+  params.counter = static_cast<ItemCounter*>(counter);
   run(params, blocks, stream);
 }
 

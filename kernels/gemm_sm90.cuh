@@ -10,17 +10,18 @@
 #include "kernels/ptx/tma.cuh"
 #include "kernels/ptx/warpgroup.cuh"
 #include "kernels/ptx/wgmma.cuh"
+#include "kernels/tile/item_queue.cuh"
 #include "kernels/tile/panel.cuh"
 #include "kernels/tile/pipeline.cuh"
 #include "ringtrain/backend/cuda_check.h"
 
-/// A matrix product on wgmma. A persistent block per SM works on tiles of 128 x 256 sums: of the
-/// producer warpgroup one thread loads the operands by the copy engine, and one for each consumer
-/// moves the panels of the epilogue, or the other warps work on them before; the two consumer
-/// warpgroups own 64 rows each and keep one group of wgmma in flight. The operands of the next tile
-/// arrive while this one is finished.
-/// Bound by the tensor cores and their power; every sum runs over K in one order, whatever M and N
-/// are.
+/// A matrix product on wgmma. A persistent block per SM takes tiles of 128 x 256 sums from a
+/// counter, so that one which starts late, behind a kernel of NCCL, leaves its share to the others:
+/// of the producer warpgroup one thread loads the operands by the copy engine, and one for each
+/// consumer moves the panels of the epilogue, or the other warps work on them before; the two
+/// consumer warpgroups own 64 rows each and keep one group of wgmma in flight. The operands of the
+/// next tile arrive while this one is finished. Bound by the tensor cores and their power; every
+/// sum runs over K in one order, whatever M and N are.
 namespace ringtrain::kernels {
 
 template <ptx::Major kMajorA, ptx::Major kMajorB, GemmEpilogue kEpilogue>
@@ -55,7 +56,10 @@ struct GemmSm90 {
   static constexpr int kSlotBarriersAt = kBarriersAt + Pipeline<kStages>::kBarrierBytes;
   static constexpr int kPairBarrierAt =
       kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
-  static constexpr int kSharedBytes = kPanelAlignment + kPairBarrierAt + 8;
+  static constexpr int kItemsAt = kPairBarrierAt + 8;
+  using Items = ItemQueue<4>;  // the loads may be two tiles ahead of what is being stored
+  static constexpr int kItemReaders = kConsumers + (kFinishes ? 1 : kConsumers);
+  static constexpr int kSharedBytes = kPanelAlignment + kItemsAt + Items::kBytes;
   static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
 
   __device__ static std::uint32_t slot_barriers(std::uint32_t shared, int warpgroup) {
@@ -65,7 +69,14 @@ struct GemmSm90 {
     return shared + kSlotsAt + warpgroup * kSlots * kSlotBytes;
   }
 
-  __device__ static void init(std::uint32_t shared) {
+  /// `base`: `shared` as a pointer.
+  __device__ static Items items_of(std::uint32_t shared, std::uint8_t* base) {
+    constexpr int kBarrierBytes = Pipeline<4>::kBarrierBytes;
+    return {{shared + kItemsAt}, reinterpret_cast<volatile int*>(base + kItemsAt + kBarrierBytes)};
+  }
+
+  __device__ static void init(std::uint32_t shared, const Items& items) {
+    items.init(kItemReaders);
     Pipeline<kStages>{shared + kBarriersAt}.init(kConsumers);
     for (int w = 0; w < kConsumers; ++w) {
       Pipeline<kSlots>{slot_barriers(shared, w)}.init(4);  // every warp fills its rows
@@ -89,11 +100,16 @@ struct GemmSm90 {
     }
   }
 
-  /// One thread: loads the operands of this block's tiles, as far ahead as the stages allow.
-  __device__ static void load_operands(const GemmSm90Params& params, std::uint32_t shared) {
+  /// One thread: takes tiles and loads their operands, as far ahead as the stages allow.
+  __device__ static void load_operands(const GemmSm90Params& params, std::uint32_t shared,
+                                       const Items& items) {
     const Pipeline<kStages> stages{shared + kBarriersAt};
     RingPosition<kStages> at;
-    for (int item = blockIdx.x; item < params.order.num_tiles; item += gridDim.x) {
+    typename Items::Writer told{items};
+    int item = blockIdx.x;
+    told.tell(item);
+    while (item < params.order.num_tiles) {
+      const int next_item = params.counter->take();
       const GemmTileOrder::Tile tile = params.order.at(item);
       const int row = tile.row * kGemmTileM;
       const int column = tile.column * Epilogue::kColumns;
@@ -111,36 +127,40 @@ struct GemmSm90 {
           load_operand<kMajorB, BTile>(params.b, params.b_whole, b, barrier, column, k);
         }
         at.advance();
+        if (block == 0) told.tell(next_item);  // by now it has been counted
       }
+      item = next_item;
     }
+    params.counter->finish();
   }
 
   /// The panels of a warpgroup, from tile to tile.
   struct PanelCursor {
-    int item = blockIdx.x;
+    __device__ explicit PanelCursor(const Items& items) : tile(items) {}
+    typename Items::Reader tile;
     int panel = 0;
     __device__ bool is_done(const GemmSm90Params& params) const {
-      return item >= params.order.num_tiles;
+      return tile.item >= params.order.num_tiles;
     }
     __device__ GemmCorner corner(const GemmSm90Params& params, int warpgroup) const {
-      const GemmTileOrder::Tile tile = params.order.at(item);
-      return {tile.row * kGemmTileM + warpgroup * kWarpgroupRows, tile.column * Epilogue::kColumns};
+      const GemmTileOrder::Tile at = params.order.at(tile.item);
+      return {at.row * kGemmTileM + warpgroup * kWarpgroupRows, at.column * Epilogue::kColumns};
     }
-    __device__ void advance(int panels) {
+    __device__ void advance(int panels, bool releases) {
       if (++panel < panels) return;
       panel = 0;
-      item += gridDim.x;
+      tile.advance(releases);
     }
   };
 
   /// One thread for each consumer warpgroup: provides its slots and stores them.
   __device__ static void move_panels(const GemmSm90Params& params, std::uint32_t shared,
-                                     int warpgroup) {
+                                     const Items& items, int warpgroup) {
     const Pipeline<kSlots> slots{slot_barriers(shared, warpgroup)};
     const std::uint32_t memory = slot_memory(shared, warpgroup);
     const int panels = Epilogue::panels(params);
     RingPosition<kSlots> at;
-    PanelCursor provided, stored;
+    PanelCursor provided(items), stored(items);  // the second one lets go of tiles
     for (int i = 0; !stored.is_done(params); ++i) {
       slots.producer_wait(at);  // on the first lap there is nothing to store yet
       const std::uint32_t slot = memory + at.stage * kSlotBytes;
@@ -148,7 +168,7 @@ struct GemmSm90 {
         Epilogue::store(params, slot, stored.corner(params, warpgroup), stored.panel);
         ptx::bulk_commit_group();
         ptx::bulk_wait_group_read<0>();
-        stored.advance(panels);
+        stored.advance(panels, true);
       }
       if (!provided.is_done(params)) {
         const std::uint32_t barrier = slots.full(at.stage);
@@ -156,7 +176,7 @@ struct GemmSm90 {
                             provided.panel)) {
           ptx::mbarrier_arrive(barrier);
         }
-        provided.advance(panels);
+        provided.advance(panels, false);
       }
       at.advance();
     }
@@ -164,7 +184,8 @@ struct GemmSm90 {
   }
 
   /// The finishers, all warps but the first: panels of the consumers by turns, as they fill them.
-  __device__ static void finish(const GemmSm90Params& params, std::uint32_t shared) {
+  __device__ static void finish(const GemmSm90Params& params, std::uint32_t shared,
+                                const Items& items) {
     constexpr int kPanels = Epilogue::kPanels;
     constexpr int kBarrier = 1;
     constexpr int kFinishers = Epilogue::kFinishers;
@@ -181,7 +202,7 @@ struct GemmSm90 {
       const GemmCorner corner = cursor.corner(params, cursor.panel % kConsumers);
       Epilogue::load(params, pair, pair_barrier, corner, cursor.panel / kConsumers);
     };
-    PanelCursor cursor;
+    PanelCursor cursor(items);
     if (is_elected) {
       for (int stage = 0; stage < kSlots; ++stage) {
         for (int w = 0; w < kConsumers; ++w) ptx::mbarrier_arrive(slots_of(w).full(stage));
@@ -199,7 +220,7 @@ struct GemmSm90 {
       Epilogue::finish(pair, slot, thread);
       ptx::fence_proxy_async_shared();
       ptx::named_barrier_sync(kBarrier, kFinishers);
-      cursor.advance(kConsumers * kPanels);
+      cursor.advance(kConsumers * kPanels, is_elected);
       if (is_elected) {
         Epilogue::store(params, pair, slot, corner, panel);
         ptx::bulk_commit_group();
@@ -219,7 +240,8 @@ struct GemmSm90 {
   }
 
   /// One consumer warpgroup: the sums of its rows of every tile, and what becomes of them.
-  __device__ static void consume(const GemmSm90Params& params, std::uint32_t shared) {
+  __device__ static void consume(const GemmSm90Params& params, std::uint32_t shared,
+                                 const Items& items) {
     const Pipeline<kStages> stages{shared + kBarriersAt};
     RingPosition<kStages> at, released;
     const int warpgroup = __shfl_sync(0xffffffffu, threadIdx.x / 128, 0) - 1;
@@ -229,7 +251,8 @@ struct GemmSm90 {
       if (is_elected) stages.consumer_release(released);
       released.advance();
     };
-    for (int item = blockIdx.x; item < params.order.num_tiles; item += gridDim.x) {
+    for (typename Items::Reader tile(items); tile.item < params.order.num_tiles;
+         tile.advance(is_elected)) {
       float sums[kGemmSums];
       for (int block = 0; block < params.k_blocks; ++block) {
         stages.consumer_wait(at);
@@ -261,8 +284,9 @@ __global__ void __launch_bounds__(GemmSm90<kMajorA, kMajorB, kEpilogue>::kThread
   extern __shared__ std::uint8_t raw_shared[];
   const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
   const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
+  const auto items = Kernel::items_of(shared, raw_shared + (shared - raw));
   if (threadIdx.x == 0) {
-    Kernel::init(shared);
+    Kernel::init(shared, items);
     ptx::fence_mbarrier_init();
     ptx::prefetch_tensormap(&params.a);
     ptx::prefetch_tensormap(&params.b);
@@ -271,15 +295,15 @@ __global__ void __launch_bounds__(GemmSm90<kMajorA, kMajorB, kEpilogue>::kThread
   const int warp = threadIdx.x / 32;
   if (warp >= 4) {
     if constexpr (!Kernel::kFinishes) ptx::setmaxnreg_inc<Kernel::kConsumerRegisters>();
-    Kernel::consume(params, shared);
+    Kernel::consume(params, shared, items);
   } else {
     if constexpr (!Kernel::kFinishes) ptx::setmaxnreg_dec<Kernel::kProducerRegisters>();
-    if (threadIdx.x == 0) Kernel::load_operands(params, shared);
+    if (threadIdx.x == 0) Kernel::load_operands(params, shared, items);
     if constexpr (Kernel::kFinishes) {
-      if (warp > 0) Kernel::finish(params, shared);
+      if (warp > 0) Kernel::finish(params, shared, items);
     } else {
       if (warp > 0 && warp <= Kernel::kConsumers && threadIdx.x % 32 == 0) {
-        Kernel::move_panels(params, shared, warp - 1);
+        Kernel::move_panels(params, shared, items, warp - 1);
       }
     }
   }

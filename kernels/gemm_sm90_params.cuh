@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/ptx/wgmma.cuh"
+#include "kernels/tile/item_counter.cuh"
 
 /// What the launchers and the kernels of gemm_sm90 share.
 namespace ringtrain::kernels {
@@ -43,6 +44,7 @@ struct GemmSm90Params {
   CUtensorMap second;  // swiglu: gate|up, written; its gradient: h, written
   CUtensorMap read;    // swiglu's gradient: gate|up; an addend: itself
   GemmTileOrder order;
+  ItemCounter* counter;
   int k_blocks;      // of kGemmTileK, the last may be ragged
   bool a_whole;      // where K is not contiguous: a box holds all panels of the tile, not one
   bool b_whole;      // the same of b

@@ -103,20 +103,4 @@ inline TileOrder tile_order(std::int64_t tokens, int tile, std::int64_t heads, s
           .num_items = static_cast<int>(heads * tiles)};
 }
 
-/// Hands out items to the blocks of a persistent grid: block b starts with item b, later items
-/// come from the counter. The last block to finish resets it for the next launch.
-struct ItemCounter {
-  int taken;
-  int finished;
-
-  __device__ int take() { return static_cast<int>(gridDim.x) + atomicAdd(&taken, 1); }
-  /// One thread of every block, after its last take().
-  __device__ void finish() {
-    __threadfence();
-    if (atomicAdd(&finished, 1) != static_cast<int>(gridDim.x) - 1) return;
-    finished = 0;
-    taken = 0;
-  }
-};
-
 }  // namespace ringtrain::kernels

@@ -25,13 +25,13 @@ AttentionWork work_of(const TrainConfig& config, const MeshShape& shape, Sequenc
   const ModelConfig& model = config.llama;
   return {std::move(layout),
           config.train_dataset.json_dataset.batch_size / shape.num_batch_shards(),
-          model.num_attention_heads / shape.tp, std::max<std::int64_t>(model.kv_heads() / shape.tp, 1),
-          model.head_size()};
+          model.num_attention_heads / shape.tp,
+          std::max<std::int64_t>(model.kv_heads() / shape.tp, 1), model.head_size()};
 }
 
 SequenceAttentionOptions options_of(const TrainConfig& config) {
-  return {.transport = config.llama.rotates_keys() ? KeyValueTransport::kRing
-                                                   : KeyValueTransport::kGather,
+  return {.transport =
+              config.llama.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather,
           .query_chunk_size = config.llama.scan_query_chunk_size,
           .key_chunk_size = config.llama.scan_key_chunk_size,
           .ring_sms = static_cast<int>(config.ring_sms),
@@ -50,10 +50,11 @@ Mesh one_rank_mesh(Device& device) {
 struct Contenders {
   Contenders(Context& context, const TrainConfig& config)
       : alone_mesh(one_rank_mesh(context.device)),
-        alone{context.device, context.ops,           context.arena, alone_mesh,
-              context.compute, context.ring,         context.params, context.compute_dtype,
-              context.host,   context.to_host,       context.to_device},
-        share(context, work_of(config, context.mesh.shape, layouts_of(config, context.mesh.shape).front()),
+        alone{context.device,  context.ops,     context.arena,    alone_mesh,
+              context.compute, context.ring,    context.params,   context.compute_dtype,
+              context.host,    context.to_host, context.to_device},
+        share(context,
+              work_of(config, context.mesh.shape, layouts_of(config, context.mesh.shape).front()),
               options_of(config)),
         whole(alone, work_of(config, context.mesh.shape, layouts_of(config, {}).front()),
               options_of(config)),
@@ -132,9 +133,9 @@ void SpBench::Impl::set_up() {
   for (auto* watch : {&share_forward_, &share_backward_, &whole_forward_, &whole_backward_}) {
     watch->emplace(runtime_->device());
   }
-  description_ = fmt::format("{}; {}\nmesh {}", runtime_->device().name(),
-                             runtime_->context().ops.description(),
-                             runtime_->mesh().shape.to_string());
+  description_ =
+      fmt::format("{}; {}\nmesh {}", runtime_->device().name(),
+                  runtime_->context().ops.description(), runtime_->mesh().shape.to_string());
 }
 
 void SpBench::Impl::begin_together() {

@@ -29,20 +29,13 @@ void report(const SpBench& bench, const TrainConfig& config, int world_size, con
                                         {"backward", times.backward},
                                         {"both", times.both()}}) {
     if (config.json) {
-      const Json row{{"ranks", world_size},
-                     {"sp_type", config.sp_type},
-                     {"sp_layout", bench.layout()},
-                     {"seq_length", data.seq_length},
-                     {"batch", data.batch_size},
-                     {"heads", model.num_attention_heads},
-                     {"kv_heads", model.kv_heads()},
-                     {"head_dim", model.head_size()},
-                     {"dtype", config.dtype},
-                     {"direction", direction},
-                     {"sp_ms", 1e3 * pass.sp_s},
-                     {"whole_ms", 1e3 * pass.whole_s},
-                     {"ratio", pass.ratio()},
-                     {"waiting_share", pass.waiting_share}};
+      const Json row{{"ranks", world_size},          {"sp_type", config.sp_type},
+                     {"sp_layout", bench.layout()},  {"seq_length", data.seq_length},
+                     {"batch", data.batch_size},     {"heads", model.num_attention_heads},
+                     {"kv_heads", model.kv_heads()}, {"head_dim", model.head_size()},
+                     {"dtype", config.dtype},        {"direction", direction},
+                     {"sp_ms", 1e3 * pass.sp_s},     {"whole_ms", 1e3 * pass.whole_s},
+                     {"ratio", pass.ratio()},        {"waiting_share", pass.waiting_share}};
       fmt::print("{}\n", row.dump());
     } else {
       fmt::print("{:<9} {:>10.3f} {:>10.3f} {:>7.3f} {:>8.1f}%\n", direction, 1e3 * pass.sp_s,

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace ringtrain::kernels {
+
+/// Hands out items to the blocks of a persistent grid: block b starts with item b, later items
+/// come from the counter. The last block to finish resets it for the next launch.
+struct ItemCounter {
+  int taken;
+  int finished;
+
+  __device__ int take() { return static_cast<int>(gridDim.x) + atomicAdd(&taken, 1); }
+  /// One thread of every block, after its last take().
+  __device__ void finish() {
+    __threadfence();
+    if (atomicAdd(&finished, 1) != static_cast<int>(gridDim.x) - 1) return;
+    finished = 0;
+    taken = 0;
+  }
+};
+
+}  // namespace ringtrain::kernels
