@@ -4,7 +4,8 @@
 #   bench/multi_gpu.sh [--build build] [--out DIR] [--share N] [--longest]
 #
 # --build    folder with ringtrain and, where they are there too, the mpitest_* programs
-# --out      folder for the logs of every part (default: a temporary one, named at the end)
+# --out      folder for the logs of every part, and traces of the training steps (default: a
+#            temporary one, named at the end)
 # --share    N ranks that share the GPUs instead of one rank each: tries the script, times nothing
 # --longest  LLaMA-7B at the longest context that fits, instead of 64K tokens a GPU: minutes a step
 #
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
     --out) out=$2; shift 2 ;;
     --share) share=$2; shift 2 ;;
     --longest) longest=true; shift ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
@@ -167,7 +168,8 @@ if [ "$share" -eq 0 ]; then
     shift 5
     train "$name" 180 "$n" --mesh_dim="$mesh" "${wide[@]}" --llama.max_sequence_length="$length" \
       --train_dataset.json_dataset.seq_length="$length" \
-      --train_dataset.json_dataset.batch_size="$batch" "$@"
+      --train_dataset.json_dataset.batch_size="$batch" --trace="$out/$name.trace.json" \
+      --trace_step=1 "$@"
     local summary
     if [ "$rc" -eq 0 ]; then
       summary=$(speed "$name" 2>&1) || rc=1
