@@ -25,36 +25,46 @@ __device__ inline float quad_sum(float value) {
 
 /// The running state of a thread's two rows, in units of log2.
 struct SoftmaxRows {
-  float maximum[2];  // of scale_log2 * score; -inf before the first visible key
-  float sum[2];      // of this thread's columns only
+  float maximum[2] = {-INFINITY, -INFINITY};  // of scale_log2 * score
+  float sum[2] = {0.0f, 0.0f};                // of this thread's columns only
 
-  /// Replaces raw scores by weights 2^(scale_log2 * score - maximum) and sets `correction` to the
-  /// factor for everything summed before. With kMasked scores may be -inf, whole rows too.
-  template <bool kMasked, int kScores>
-  __device__ void fold(float (&scores)[kScores], float scale_log2, float (&correction)[2]) {
+  /// Raises the maximum of row kRow to that of its raw scores and returns the factor for everything
+  /// summed before. With kMasked scores may be -inf, whole rows too.
+  template <int kRow, bool kMasked, int kScores>
+  __device__ float raise(const float (&scores)[kScores], float scale_log2) {
+    float largest[2] = {scores[2 * kRow], scores[2 * kRow + 1]};  // two chains: half the latency
 #pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      float largest = fmaxf(scores[2 * row], scores[2 * row + 1]);
+    for (int j = 4; j < kScores; j += 4) {
 #pragma unroll
-      for (int j = 4; j < kScores; j += 4) {
-        largest = fmaxf(largest, fmaxf(scores[j + 2 * row], scores[j + 2 * row + 1]));
-      }
-      const float updated = fmaxf(maximum[row], quad_max(largest) * scale_log2);
-      // A row without keys so far: every weight is 2^(-inf - 0) = 0, not 2^(-inf + inf).
-      const float base = kMasked && updated == -INFINITY ? 0.0f : updated;
-      correction[row] = ptx::ex2(maximum[row] - base);
-      maximum[row] = updated;
-      float added = 0.0f;
-#pragma unroll
-      for (int j = 0; j < kScores; j += 4) {
-#pragma unroll
-        for (int e = 2 * row; e < 2 * row + 2; ++e) {
-          scores[j + e] = ptx::ex2(fmaf(scores[j + e], scale_log2, -base));
-          added += scores[j + e];
-        }
-      }
-      sum[row] = fmaf(sum[row], correction[row], added);
+      for (int e = 0; e < 2; ++e) largest[e] = fmaxf(largest[e], scores[j + 2 * kRow + e]);
     }
+    const float before = maximum[kRow];
+    maximum[kRow] = fmaxf(before, quad_max(fmaxf(largest[0], largest[1])) * scale_log2);
+    const float correction = ptx::ex2(before - base<kMasked>(kRow));
+    sum[kRow] *= correction;
+    return correction;
+  }
+
+  /// Replaces the raw scores of row kRow by weights 2^(scale_log2 * score - maximum) and adds them
+  /// to the sum.
+  template <int kRow, bool kMasked, int kScores>
+  __device__ void weigh(float (&scores)[kScores], float scale_log2) {
+    const float base = this->base<kMasked>(kRow);
+#pragma unroll
+    for (int j = 2 * kRow; j < kScores; j += 4) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        scores[j + e] = ptx::ex2(fmaf(scores[j + e], scale_log2, -base));
+        sum[kRow] += scores[j + e];
+      }
+    }
+  }
+
+ private:
+  /// A row without keys so far: every weight is 2^(-inf - 0) = 0, not 2^(-inf + inf).
+  template <bool kMasked>
+  __device__ float base(int row) const {
+    return kMasked && maximum[row] == -INFINITY ? 0.0f : maximum[row];
   }
 };
 
