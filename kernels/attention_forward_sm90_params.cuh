@@ -34,8 +34,8 @@ struct AttentionForwardSm90Tiles {
   int key_tile;
   int stages;  // of keys, and as many of values
   bool query_in_registers;
-  int query_stages;
-  int products_before_turn;  // of a step's products O += P V: see ProductTurns
+  int query_stages;          // one where registers free the shared memory at once
+  int products_before_turn;  // of the key_tile / 16 of a step: see ProductTurns
   int consumer_registers;
   int producer_registers;
   constexpr int query_tile() const { return 64 * consumers; }
@@ -46,8 +46,22 @@ constexpr AttentionForwardSm90Tiles attention_forward_sm90_tiles(int head_dim) {
   // Registers add up to what the threads get at launch, 3 x 168 and 4 x 128. At head_dim 64 the
   // output takes half the registers, which pays for a third warpgroup: each key tile serves more
   // rows, and there are more exponentials to hide behind products.
-  return head_dim == 128 ? AttentionForwardSm90Tiles{2, 128, 2, true, 1, 6, 240, 24}
-                         : AttentionForwardSm90Tiles{3, 128, 3, false, 2, 6, 160, 32};
+  return head_dim == 128 ? AttentionForwardSm90Tiles{.consumers = 2,
+                                                     .key_tile = 128,
+                                                     .stages = 2,
+                                                     .query_in_registers = true,
+                                                     .query_stages = 1,
+                                                     .products_before_turn = 4,
+                                                     .consumer_registers = 240,
+                                                     .producer_registers = 24}
+                         : AttentionForwardSm90Tiles{.consumers = 3,
+                                                     .key_tile = 128,
+                                                     .stages = 3,
+                                                     .query_in_registers = false,
+                                                     .query_stages = 2,
+                                                     .products_before_turn = 6,
+                                                     .consumer_registers = 160,
+                                                     .producer_registers = 32};
 }
 
 /// Launches `blocks` blocks; instantiated for head_dim 64 and 128, each with and without documents
