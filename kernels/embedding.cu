@@ -1,13 +1,15 @@
 // Embedding lookup and its gradient.
 // Forward: one block per row, a copy; memory-bound (ringtrain bench membound).
-// Backward: the rows are sorted by token with a stable radix sort, then the first block of each
-// distinct token and range of columns adds that token's rows in ascending order: deterministic
-// without atomics. The time is that of reading dout once unless one token fills most of the batch.
-#include <algorithm>
-#include <bit>
-#include <cub/device/device_radix_sort.cuh>
+// Backward: the rows of each token are linked to a list, and one block for each list and range of
+// columns adds them. It puts them in ascending order first, a short list by itself, a long one by
+// reading all tokens, so the result does not depend on scheduling. Memory-bound unless one token
+// fills most of the batch (ringtrain bench membound).
+#include <cstddef>
+#include <cstdint>
+#include <string>
 
 #include "kernels/tile/numeric.cuh"
+#include "kernels/tile/reduce.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/embedding.h"
 
@@ -15,6 +17,8 @@ namespace ringtrain::kernels {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kHeld = 2;               // packs of a thread that sums
+constexpr int kShortList = kWarpSize;  // rows
 
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
@@ -30,61 +34,140 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t i = threadIdx.x; i < packs; i += kThreads) to[i] = here ? from[i] : zero;
 }
 
-// Tokens of other ranks get the key `entries`, which sorts behind all of ours.
-__global__ void __launch_bounds__(kThreads)
-    embedding_keys_kernel(const std::int32_t* tokens, std::int64_t rows, std::int64_t first_index,
-                          std::int64_t entries, std::uint32_t* keys, std::int32_t* row_of) {
-  const std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (row >= rows) return;
-  const std::int64_t entry = tokens[row] - first_index;
-  const bool here = entry >= 0 && entry < entries;
-  keys[row] = static_cast<std::uint32_t>(here ? entry : entries);
-  row_of[row] = static_cast<std::int32_t>(row);
+/// The rows of each token as a list, so that nothing is sorted: head[entry] is one of them and
+/// next[row] another, -1 at the end. Lists are linked in whatever order threads come.
+struct TokenLists {
+  std::int32_t* head;
+  std::int32_t* next;
+};
+
+/// The entry of a token, or -1 if another rank has it.
+__device__ std::int64_t entry_of(std::int32_t token, const EmbeddingBackwardArgs& args) {
+  const std::int64_t entry = token - args.first_index;
+  return entry >= 0 && entry < args.entries ? entry : -1;
 }
 
+__global__ void __launch_bounds__(kThreads)
+    embedding_lists_kernel(const __grid_constant__ EmbeddingBackwardArgs args, TokenLists lists) {
+  const std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (row >= args.rows) return;
+  const std::int64_t entry = entry_of(args.tokens[row], args);
+  if (entry >= 0) lists.next[row] = atomicExch(lists.head + entry, static_cast<std::int32_t>(row));
+}
+
+/// kHeld packs of a thread in a range of columns.
+template <int kPack>
+struct ColumnPacks {
+  std::int64_t width;
+  std::int64_t first;  // column of the first pack; the next is kThreads packs further on
+
+  /// Calls body(column, h) for each pack that is inside of the matrix.
+  template <typename Body>
+  __device__ void for_each(Body body) const {
+#pragma unroll
+    for (int h = 0; h < kHeld; ++h) {
+      const std::int64_t column = first + h * kThreads * kPack;
+      if (column < width) body(column, h);
+    }
+  }
+};
+
+template <int kPack>
+__device__ void add_to(Pack<float, kPack>& sum, const Pack<float, kPack>& values) {
+#pragma unroll
+  for (int e = 0; e < kPack; ++e) sum.at[e] += values.at[e];
+}
+
+/// The first warp: puts the rows of a list in ascending order into `sorted` and their number
+/// into `count`, or a number above kShortList where there are more.
+__device__ void sort_list(const TokenLists& lists, std::int32_t head, std::int32_t* sorted,
+                          int* count) {
+  const int lane = threadIdx.x;
+  std::int32_t mine = 0;
+  int length = 0;
+  for (std::int32_t row = head; row >= 0 && length <= kShortList; row = lists.next[row]) {
+    if (length == lane) mine = row;
+    ++length;
+  }
+  int rank = 0;
+  for (int i = 0; i < min(length, kShortList); ++i) {
+    rank += __shfl_sync(0xffffffffu, mine, i) < mine ? 1 : 0;
+  }
+  if (lane < length) sorted[rank] = mine;
+  if (lane == 0) *count = length;
+}
+
+/// Appends to `rows` those of the kThreads rows from `begin` on whose token it is, in ascending
+/// order, and returns their number. All threads call it.
+__device__ int find_rows(const EmbeddingBackwardArgs& args, std::int64_t begin, std::int32_t token,
+                         std::int32_t* rows, int* of_warp) {
+  const int lane = threadIdx.x % kWarpSize;
+  const int warp = threadIdx.x / kWarpSize;
+  const std::int64_t row = begin + threadIdx.x;
+  const bool is_mine = row < args.rows && args.tokens[row] == token;
+  const unsigned found = __ballot_sync(0xffffffffu, is_mine);
+  if (lane == 0) of_warp[warp] = __popc(found);
+  __syncthreads();
+  int before = __popc(found & ((1u << lane) - 1));
+  int total = 0;
+  for (int w = 0; w < kThreads / kWarpSize; ++w) {
+    if (w < warp) before += of_warp[w];
+    total += of_warp[w];
+  }
+  if (is_mine) rows[before] = static_cast<std::int32_t>(row);
+  __syncthreads();
+  return total;
+}
+
+/// The block whose row is the head of a list sums that list.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
-    embedding_sum_kernel(const std::uint32_t* keys, const std::int32_t* row_of, int rows,
-                         const T* dout, float* dtable, std::int64_t entries, std::int64_t width) {
-  const int begin = static_cast<int>(blockIdx.x);
-  const std::uint32_t entry = keys[begin];
-  if (entry >= entries || (begin > 0 && keys[begin - 1] == entry)) return;
-  const std::int64_t i = (std::int64_t{blockIdx.y} * kThreads + threadIdx.x) * kPack;
-  if (i >= width) return;
-  auto* to = reinterpret_cast<Pack<float, kPack>*>(dtable + entry * width + i);
-  Pack<float, kPack> total = *to;
-  float sums[kPack] = {};
-  int end = begin + 1;
-  while (end < rows && keys[end] == entry) ++end;
+    embedding_sum_kernel(const __grid_constant__ EmbeddingBackwardArgs args, TokenLists lists) {
+  __shared__ std::int32_t rows[kThreads];
+  __shared__ int length;
+  __shared__ int of_warp[kThreads / kWarpSize];
+  const auto row = static_cast<std::int32_t>(blockIdx.x);
+  const std::int32_t token = args.tokens[row];
+  const std::int32_t next = lists.next[row];  // read early; means something if the entry is ours
+  const std::int64_t entry = entry_of(token, args);
+  if (entry < 0 || lists.head[entry] != row) return;
+  const ColumnPacks<kPack> packs{
+      args.width, (std::int64_t{blockIdx.y} * kHeld * kThreads + threadIdx.x) * kPack};
+  const T* dout = static_cast<const T*>(args.dout);
+  float* dtable = args.dtable + entry * args.width;
+  Pack<float, kPack> before[kHeld];  // on its way while the rows are looked for and summed
+  Pack<float, kPack> sums[kHeld] = {};
+  packs.for_each([&](std::int64_t column, int h) {
+    before[h] = *reinterpret_cast<const Pack<float, kPack>*>(dtable + column);
+  });
+  const auto add_row = [&](std::int64_t from) {
+    packs.for_each([&](std::int64_t column, int h) {
+      const T* values = dout + from * args.width + column;
+      add_to(sums[h], unpack(*reinterpret_cast<const Pack<T, kPack>*>(values)));
+    });
+  };
+  const auto add_rows = [&](int count) {
 #pragma unroll 4
-  for (int at = begin; at < end; ++at) {
-    const auto values = *reinterpret_cast<const Pack<T, kPack>*>(dout + row_of[at] * width + i);
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) sums[e] += to_float(values.at[e]);
+    for (int i = 0; i < count; ++i) add_row(rows[i]);
+  };
+  if (next < 0) {
+    add_row(row);
+  } else {
+    if (threadIdx.x < kWarpSize) sort_list(lists, row, rows, &length);
+    __syncthreads();
+    if (length <= kShortList) {
+      add_rows(length);
+    } else {
+      for (std::int64_t begin = 0; begin < args.rows; begin += kThreads) {
+        add_rows(find_rows(args, begin, token, rows, of_warp));
+      }
+    }
   }
-#pragma unroll
-  for (int e = 0; e < kPack; ++e) total.at[e] += sums[e];
-  *to = total;
+  packs.for_each([&](std::int64_t column, int h) {
+    add_to(before[h], sums[h]);
+    *reinterpret_cast<Pack<float, kPack>*>(dtable + column) = before[h];
+  });
 }
-
-/// Takes aligned pieces off the scratch memory.
-class Scratch {
- public:
-  Scratch(void* memory, std::size_t bytes) : next_(static_cast<char*>(memory)), left_(bytes) {}
-  template <typename T>
-  T* take(std::size_t count) {
-    const std::size_t bytes = (count * sizeof(T) + 255) / 256 * 256;
-    if (bytes > left_) throw DeviceError("embedding_backward: the workspace is too small");
-    char* const taken = next_;
-    next_ += bytes;
-    left_ -= bytes;
-    return reinterpret_cast<T*>(taken);
-  }
-
- private:
-  char* next_;
-  std::size_t left_;
-};
 
 }  // namespace
 
@@ -101,42 +184,29 @@ void launch_embedding(const EmbeddingArgs& args, cudaStream_t stream) {
 }
 
 void launch_embedding_backward(const EmbeddingBackwardArgs& args, cudaStream_t stream) {
-  // Four arrays of 4 bytes a row, and about as much again for the sort's own memory.
-  const std::int64_t rows_at_a_time =
-      std::min<std::int64_t>(static_cast<std::int64_t>(args.scratch_bytes / 32), 1 << 24);
-  const int key_bits = std::bit_width(static_cast<std::uint64_t>(args.entries));
-  for (std::int64_t done = 0; done < args.rows; done += rows_at_a_time) {
-    const auto rows = static_cast<int>(std::min(rows_at_a_time, args.rows - done));
-    const auto count = static_cast<std::size_t>(rows);
-    Scratch scratch(args.scratch, args.scratch_bytes);
-    auto* keys = scratch.take<std::uint32_t>(count);
-    auto* sorted_keys = scratch.take<std::uint32_t>(count);
-    auto* row_of = scratch.take<std::int32_t>(count);
-    auto* sorted_row_of = scratch.take<std::int32_t>(count);
-    std::size_t sort_bytes = 0;
-    RT_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, keys, sorted_keys, row_of,
-                                                  sorted_row_of, rows, 0, key_bits, stream));
-    void* sort_memory = scratch.take<char>(sort_bytes);
-    const auto blocks = static_cast<unsigned>((rows + kThreads - 1) / kThreads);
-    embedding_keys_kernel<<<blocks, kThreads, 0, stream>>>(
-        args.tokens + done, rows, args.first_index, args.entries, keys, row_of);
-    RT_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, keys, sorted_keys,
-                                                  row_of, sorted_row_of, rows, 0, key_bits,
-                                                  stream));
-    with_compute_type(args.compute, [&](auto type) {
-      using T = decltype(type);
-      const auto* dout = static_cast<const T*>(args.dout) + done * args.width;
-      // As many columns as the wider type, that of the table, has in 16 bytes.
-      with_widest_pack<float>(args.width, {dout, args.dtable}, [&](auto pack) {
-        const std::int64_t columns = std::int64_t{kThreads} * pack;
-        const dim3 grid(static_cast<unsigned>(rows),
-                        static_cast<unsigned>((args.width + columns - 1) / columns));
-        embedding_sum_kernel<T, pack><<<grid, kThreads, 0, stream>>>(
-            sorted_keys, sorted_row_of, rows, dout, args.dtable, args.entries, args.width);
-      });
-    });
-    RT_CUDA_CHECK(cudaGetLastError());
+  if (args.rows == 0) return;
+  const std::size_t head_bytes = static_cast<std::size_t>(args.entries) * sizeof(std::int32_t);
+  const std::size_t next_bytes = static_cast<std::size_t>(args.rows) * sizeof(std::int32_t);
+  if (head_bytes + next_bytes > args.scratch_bytes || args.rows > INT32_MAX) {
+    throw InvalidArgument("embedding_backward: " + std::to_string(args.rows) + " rows and " +
+                          std::to_string(args.entries) + " entries are too many");
   }
+  auto* head = static_cast<std::int32_t*>(args.scratch);
+  const TokenLists lists{head, head + args.entries};
+  RT_CUDA_CHECK(cudaMemsetAsync(lists.head, 0xFF, head_bytes, stream));  // -1
+  const auto blocks = static_cast<unsigned>((args.rows + kThreads - 1) / kThreads);
+  embedding_lists_kernel<<<blocks, kThreads, 0, stream>>>(args, lists);
+  with_compute_type(args.compute, [&](auto type) {
+    using T = decltype(type);
+    // As many columns as the wider type, that of the table, has in 16 bytes.
+    with_widest_pack<float>(args.width, {args.dout, args.dtable}, [&](auto pack) {
+      const std::int64_t columns = std::int64_t{kHeld} * kThreads * pack;
+      const dim3 grid(static_cast<unsigned>(args.rows),
+                      static_cast<unsigned>((args.width + columns - 1) / columns));
+      embedding_sum_kernel<T, pack><<<grid, kThreads, 0, stream>>>(args, lists);
+    });
+  });
+  RT_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace ringtrain::kernels

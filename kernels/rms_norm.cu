@@ -99,7 +99,7 @@ struct BackwardPanels {
     P dx[kHeld][kThreads];
   };
   Row rows[2];  // the one that is worked on, and the next
-  P weight[kHeld][kThreads];
+  static_assert(2 * sizeof(Row) <= 96 * 1024, "what every GPU from sm_80 on has for a block");
 };
 
 /// Copies a pack in the background where its size allows.
@@ -137,9 +137,10 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
       fetch(to.dx[h][t], dxs[row * packs + i]);
     });
   };
-  for_each_held<kHeld>(packs, [&](int i, int h) { fetch(panels.weight[h][t], weight[i]); });
   fetch_row(blockIdx.x, 0);
 
+  Pack<float, kPack> weights[kHeld];
+  for_each_held<kHeld>(packs, [&](int i, int h) { weights[h] = unpack(weight[i]); });
   float sums[kHeld][kPack] = {};
   float rstd = args.rstd[blockIdx.x];
   int stage = 0;
@@ -157,10 +158,9 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
     P* dx = dxs + row * packs;
 
     float dot = 0.0f;
-    const auto take = [&](P from, P gradient, P scale, float* sum) {
+    const auto take = [&](P from, P gradient, const Pack<float, kPack>& weight_of, float* sum) {
       const auto x_of = unpack(from);
       const auto dy = unpack(gradient);
-      const auto weight_of = unpack(scale);
       const auto xhat = normalised<T>(x_of, rstd);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
       }
     };
     for_each_held<kHeld>(packs, [&](int, int h) {
-      take(held.x[h][t], held.dout[h][t], panels.weight[h][t], sums[h]);
+      take(held.x[h][t], held.dout[h][t], weights[h], sums[h]);
     });
     for_each_beyond<kHeld>(packs, [&](int i) {  // their sums lie in `partials` all the time
       float* sum = partials + std::int64_t{i} * kPack;
@@ -177,15 +177,14 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
 #pragma unroll
         for (int e = 0; e < kPack; ++e) sum[e] = 0.0f;
       }
-      take(x[i], dout[i], weight[i], sum);
+      take(x[i], dout[i], unpack(weight[i]), sum);
     });
 
     dot = block_reduce<kThreads>(dot, scratch, Sum{});
     const float rstd_mean = rstd * (dot * rstd / static_cast<float>(args.width));
-    const auto write = [&](int i, P from, P gradient, P scale, P to) {
+    const auto write = [&](int i, P from, P gradient, const Pack<float, kPack>& weight_of, P to) {
       const auto x_of = unpack(from);
       const auto dy = unpack(gradient);
-      const auto weight_of = unpack(scale);
       auto sum = unpack(to);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
@@ -194,9 +193,10 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
       dx[i] = pack_as<T>(sum);
     };
     for_each_held<kHeld>(packs, [&](int i, int h) {
-      write(i, held.x[h][t], held.dout[h][t], panels.weight[h][t], held.dx[h][t]);
+      write(i, held.x[h][t], held.dout[h][t], weights[h], held.dx[h][t]);
     });
-    for_each_beyond<kHeld>(packs, [&](int i) { write(i, x[i], dout[i], weight[i], dx[i]); });
+    for_each_beyond<kHeld>(
+        packs, [&](int i) { write(i, x[i], dout[i], unpack(weight[i]), dx[i]); });
     rstd = next_rstd;
   }
   for_each_held<kHeld>(packs, [&](int i, int h) {

@@ -75,6 +75,7 @@ RT_INSTANTIATE_OP_TEST(EmbeddingTest, (std::vector<EmbeddingCase>{{"no_rows", 0,
                                                                   {"one", 1, 1, 1},
                                                                   {"ragged", 37, 11, 100},
                                                                   {"frequent_tokens", 1000, 3, 64},
+                                                                  {"lists_about_a_warp", 160, 5, 8},
                                                                   {"other_ranks", 200, 16, 70, 16},
                                                                   {"wide", 20, 50, 1030, 50}}));
 

@@ -25,8 +25,8 @@ struct EmbeddingBackwardArgs {
   const std::int32_t* tokens;  // [rows]
   const void* dout;            // [rows, width] compute
   float* dtable;               // [entries, width], added to in ascending order of rows
-  void* scratch;               // aligned to 256 bytes
-  std::size_t scratch_bytes;   // at least 1 MiB; more lets more rows be sorted at a time
+  void* scratch;               // aligned to 4 bytes
+  std::size_t scratch_bytes;   // at least 4 (rows + entries)
   std::int64_t rows;
   std::int64_t entries;
   std::int64_t width;
