@@ -162,6 +162,7 @@ StepTimes StepBench::Impl::run() {
   const double peak = runtime_->device().peak_flops();
   times.mfu = peak > 0 ? flops_per_s / peak : 0;
   times.arena_bytes = runtime_->fullest_rank_bytes();
+  times.arena_peak_bytes = runtime_->context().arena.peak();
   times.host_bytes = runtime_->fullest_rank_host_bytes();
   const Device::MemoryInfo memory = runtime_->device().memory();
   times.device_bytes = memory.total_bytes - memory.free_bytes;

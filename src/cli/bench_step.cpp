@@ -57,11 +57,17 @@ Json sizes_of(const TrainConfig& config) {
 
 void report_step(const StepBench& bench, const StepTimes& times) {
   if (bench.config().json) {
-    const Json row{{"sizes", sizes_of(bench.config())},  {"step_ms", times.step_ms},
-                   {"host_ms", times.host_ms},           {"tokens_per_s", times.tokens_per_s},
-                   {"model_tflops", times.model_tflops}, {"mfu", times.mfu},
-                   {"arena_bytes", times.arena_bytes},   {"host_bytes", times.host_bytes},
-                   {"device_bytes", times.device_bytes}, {"loss", times.loss},
+    const Json row{{"sizes", sizes_of(bench.config())},
+                   {"step_ms", times.step_ms},
+                   {"host_ms", times.host_ms},
+                   {"tokens_per_s", times.tokens_per_s},
+                   {"model_tflops", times.model_tflops},
+                   {"mfu", times.mfu},
+                   {"arena_bytes", times.arena_bytes},
+                   {"arena_peak_bytes", times.arena_peak_bytes},
+                   {"host_bytes", times.host_bytes},
+                   {"device_bytes", times.device_bytes},
+                   {"loss", times.loss},
                    {"phases", json_of(times.phases)}};
     fmt::print("{}\n", row.dump());
     return;

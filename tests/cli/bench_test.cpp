@@ -163,6 +163,7 @@ TEST(BenchStep, RunsTrainingSteps) {
   EXPECT_GT(step_ms, 0);
   EXPECT_NEAR(row.at("tokens_per_s").get<double>(), 2 * 64 / step_ms * 1e3, 1e-3);
   EXPECT_GT(row.at("arena_bytes").get<std::size_t>(), 0u);
+  EXPECT_EQ(row.at("arena_peak_bytes"), row.at("arena_bytes"));
   EXPECT_NEAR(row.at("loss").get<double>(), std::log(32000), 0.2);  // nothing to be learnt
   std::map<std::string, int> counts;
   for (const nlohmann::json& phase : row.at("phases"))

@@ -32,6 +32,7 @@ struct StepTimes {
   double model_tflops;            ///< a second and device (train/flops.h)
   double mfu;                     ///< share of the device's peak; 0 where that is unknown
   std::size_t arena_bytes;        ///< device memory of the fullest rank
+  std::size_t arena_peak_bytes;   ///< the most of its arena that rank 0 has used
   std::size_t host_bytes;         ///< pinned host memory of the fullest rank
   std::size_t device_bytes;       ///< of rank 0's device that are in use, by whomever
 };
