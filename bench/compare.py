@@ -8,8 +8,12 @@ import json
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from torch_cases import free_memory  # noqa: E402
 
 
 def add_arguments(parser):
@@ -23,13 +27,6 @@ def add_arguments(parser):
 def ringtrain_options(args):
     """What of them `ringtrain bench` takes."""
     return ["--json", "--device=cuda"] + (["--deterministic"] if args.deterministic else [])
-
-
-def add_call_arguments(parser, warmups, runs):
-    """The options of comparisons of single operations."""
-    parser.add_argument("--warmups", type=int, default=warmups)
-    parser.add_argument("--runs", type=int, default=runs)
-    parser.add_argument("cases", nargs="*", metavar="CASE")
 
 
 class Ringtrain:
@@ -112,7 +109,6 @@ def compare_calls(part, args, cases, make_peer, peer_name, columns):
             print(f"{text:<52}{flops / ms * 1e-9:>10.0f}{flops / peer_ms * 1e-9:>8.0f}{ratio:>8.3f}",
                   flush=True)
         del peer
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        free_memory()
     if not args.json:
         print(device_state())

@@ -7,22 +7,16 @@ A case is "head_dim heads kv_heads seq_length batch causal direction"; see peers
 compare.py tells how they are measured; both columns are medians of the rounds.
 """
 
-import argparse
-import sys
-from pathlib import Path
+from compare import add_arguments, compare_calls
 
-from compare import add_arguments, add_call_arguments, compare_calls
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from attention_torch import BACKENDS, Case, standard_cases  # noqa: E402
+# In peers/, where compare.py lets modules be found.
+from attention_torch import BACKENDS, Case, standard_cases
+from torch_cases import case_parser
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__, warmups=100, runs=300)
     add_arguments(parser)
-    add_call_arguments(parser, warmups=100, runs=300)
     parser.add_argument("--backend", choices=BACKENDS, default="cudnn")
     args = parser.parse_args()
     compare_calls(

@@ -7,22 +7,16 @@ A case is "tokens hidden ffn chunk direction"; see peers/ffn_torch.py for what P
 direction. compare.py tells how they are measured; both columns are medians of the rounds.
 """
 
-import argparse
-import sys
-from pathlib import Path
+from compare import add_arguments, compare_calls
 
-from compare import add_arguments, add_call_arguments, compare_calls
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from ffn_torch import Case, standard_cases  # noqa: E402
+# In peers/, where compare.py lets modules be found.
+from ffn_torch import Case, standard_cases
+from torch_cases import case_parser
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__, warmups=30, runs=100)
     add_arguments(parser)
-    add_call_arguments(parser, warmups=30, runs=100)
     args = parser.parse_args()
     compare_calls(
         "ffn",

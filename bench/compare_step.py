@@ -6,30 +6,24 @@
 A case is "model layers seq_length batch keep" as in peers/step_torch.py; where keep is "inputs",
 PyTorch repeats every layer in the backward pass, and ringtrain keeps the attention's output
 (remat_block=save_attention) and works on the feed-forward block by chunks. compare.py tells how they
-are measured; both columns are medians of the rounds. Memory is ringtrain's arena and PyTorch's peak.
+are measured; both columns are medians of the rounds. Memory is ringtrain's arena and PyTorch's peak;
+then what of it is neither parameters nor gradients nor the optimizer's, and for ringtrain also less
+the attention's outputs where only these are kept beside the inputs.
 """
 
-import argparse
 import json
 import statistics
-import sys
-from pathlib import Path
 
 import torch
 
 from compare import add_arguments, device_state, in_turns, ringtrain_options, run_ringtrain
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from step_torch import LOSS_CHUNK, MODELS, PEAK_FLOPS, Case  # noqa: E402
+# In peers/, where compare.py lets modules be found.
+from step_torch import LOSS_CHUNK, MODELS, Case, standard_cases
+from torch_cases import PEAK_FLOPS, case_parser, free_memory
 
-CASES = [
-    "7b 4 8192 2 everything",
-    "7b 4 32768 1 everything",
-    "7b 4 32768 1 inputs",
-    "7b 4 131072 1 inputs",
-    "1b 0 131072 1 inputs",
-]
 GIB = 2**30
+STATE_BYTES = 18  # of a parameter in ringtrain: fp32 master, gradient and moments, and bf16 weight
 
 
 def options_of(text, args):
@@ -52,24 +46,19 @@ def options_of(text, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__, warmups=3, runs=10)
     add_arguments(parser)
-    parser.add_argument("--warmups", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--mlp_chunk", type=int, default=8192, help="tokens, where not all is kept")
     parser.add_argument("--extra", default="", help="more flags for ringtrain")
-    parser.add_argument("cases", nargs="*", metavar="CASE")
     args = parser.parse_args()
 
     torch.manual_seed(0)
     if not args.json:
         print(f"{device_state()}; torch {torch.__version__}, CUDA {torch.version.cuda}")
         print(f"median of {args.runs} steps after {args.warmups}, {args.rounds} rounds in turns")
-        print(f"{'model layers seq batch keep':<28}{'tokens/s':>10}{'MFU %':>7}{'GiB':>7}"
-              f"{'torch':>10}{'MFU %':>7}{'GiB':>7}{'ratio':>8}")
-    for text in args.cases or CASES:
+        print(f"{'model layers seq batch keep':<28}{'tokens/s':>10}{'MFU %':>7}{'GiB':>7}{'act.':>7}"
+              f"{'torch':>10}{'MFU %':>7}{'GiB':>7}{'act.':>7}{'ratio':>8}")
+    for text in args.cases or standard_cases():
         peer = Case(text)
         ours, theirs = in_turns(
             args.rounds,
@@ -82,15 +71,20 @@ def main():
             print(json.dumps({"case": text, "ratio": peer_ms / ms, "ringtrain": ours,
                               "torch": theirs}), flush=True)
         else:
-            def columns(step_ms, memory):
+            def columns(step_ms, memory, activations):
                 mfu = peer.flops / step_ms * 1e3 / PEAK_FLOPS
-                return f"{peer.tokens / step_ms * 1e3:>10.0f}{100 * mfu:>7.1f}{memory / GIB:>7.1f}"
+                return (f"{peer.tokens / step_ms * 1e3:>10.0f}{100 * mfu:>7.1f}"
+                        f"{memory / GIB:>7.1f}{activations / GIB:>7.2f}")
 
-            print(f"{text:<28}{columns(ms, ours[-1]['arena_bytes'])}"
-                  f"{columns(peer_ms, theirs[-1]['peak_bytes'])}{peer_ms / ms:>8.3f}", flush=True)
+            arena = ours[-1]["arena_bytes"]
+            activations = arena - STATE_BYTES * peer.num_weights
+            if peer.keep == "inputs":
+                activations -= peer.attention_bytes
+            print(f"{text:<28}{columns(ms, arena, activations)}"
+                  f"{columns(peer_ms, theirs[-1]['peak_bytes'], theirs[-1]['activation_bytes'])}"
+                  f"{peer_ms / ms:>8.3f}", flush=True)
         del peer
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        free_memory()
     if not args.json:
         print(device_state())
 

@@ -47,10 +47,11 @@ inline constexpr Kind kTnAdd{"a^T b added", true, false, true, false, DType::kFl
 inline constexpr std::array kKinds{kNt, kNtAdd, kNn, kTn, kTnAdd};
 
 inline kernels::GemmSm90Args launch_args(const Kind& kind, const Problem& p, const bf16* a,
-                                         const bf16* b, void* out) {
+                                         const bf16* b, void* out,
+                                         const bf16* addend = nullptr) {
   return {.a = a,
           .b = b,
-          .addend = kind.has_addend ? out : nullptr,
+          .addend = addend,
           .out = out,
           .m = p.m,
           .n = p.n,

@@ -113,7 +113,9 @@ void check_product(const Kind& kind, const Problem& p, int max_blocks) {
   const std::string name = fmt::format("{} {} blocks {}", kind.name, p.name(), max_blocks);
   const Operand a(p.m, p.k, 1), b(p.k, p.n, 2);
   const Output<T> out(p.m, p.n);
-  auto args = launch_args(kind, p, a.get(), b.get(), out.get());
+  const Operand addend(p.m, p.n, 3, 4.0f);
+  auto args = launch_args(kind, p, a.get(), b.get(), out.get(),
+                          kind.has_addend ? addend.get() : nullptr);
   args.max_blocks = max_blocks;
   if (!kernels::gemm_sm90_supports(args)) return;
   std::vector<double> expected =
@@ -131,6 +133,14 @@ void check_product(const Kind& kind, const Problem& p, int max_blocks) {
   if constexpr (sizeof(T) == 2) {
     std::vector<double> rival = expected;
     for (double& x : rival) x = round_bf16(x);
+    if (kind.has_addend) {
+      const std::vector<bf16> added = addend.memory.host();
+      for (std::size_t i = 0; i < added.size(); ++i) {
+        const auto term = static_cast<double>(value(added[i]));
+        expected[i] += term;
+        rival[i] = round_bf16(rival[i] + term);
+      }
+    }
     compare(name, out.take(name), expected, 4e-3, &rival);
   } else {
     compare(name, out.take(name), expected, 1e-5, nullptr);

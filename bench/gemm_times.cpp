@@ -83,8 +83,8 @@ Tensor tensor(const Operand& operand, std::int64_t rows, std::int64_t columns) {
 /// One product by both; returns the seconds of each.
 std::array<double, 2> product_seconds(Library& library, double batch_s, const Kind& kind,
                                       const Problem& p, const Operand& a, const Operand& b,
-                                      void* out) {
-  const auto args = launch_args(kind, p, a.get(), b.get(), out);
+                                      void* out, const bf16* addend = nullptr) {
+  const auto args = launch_args(kind, p, a.get(), b.get(), out, addend);
   const Tensor left = tensor(a, kind.transpose_a ? p.k : p.m, kind.transpose_a ? p.m : p.k);
   const Tensor right = tensor(b, kind.transpose_b ? p.n : p.k, kind.transpose_b ? p.k : p.n);
   return best_seconds(
@@ -130,7 +130,7 @@ class Timings {
         "gate|up, all kept", 2 * unit, [&] { swiglu(true); },
         [&] { library(tensor(x_, t_, d_), tensor(w13_, 2 * f_, d_), pairs(), false, true); });
     time_product("down", kNt, {t_, d_, f_}, h_, w2_, out_.get());
-    time_product("down, added", kNtAdd, {t_, d_, f_}, h_, w2_, out_.get());
+    time_product("down, added", kNtAdd, {t_, d_, f_}, h_, w2_, out_.get(), dy_.get());
     time_both(
         "dh and its SwiGLU, with h", unit, [&] { backward(true); },
         [&] {
@@ -146,6 +146,7 @@ class Timings {
     time_product("dw13 added", kTnAdd, {2 * f_, d_, t_}, gate_up_, x_, dw_.get());
     time_product("dw13", kTn, {2 * f_, d_, t_}, gate_up_, x_, dw_.get());
     time_product("dw2 added", kTnAdd, {d_, f_, t_}, dy_, h_, dw_.get());
+    time_product("dw2", kTn, {d_, f_, t_}, dy_, h_, dw_.get());
   }
 
  private:
@@ -165,8 +166,8 @@ class Timings {
                                               nullptr);
   }
   void time_product(const std::string& name, const Kind& kind, const Problem& p, const Operand& a,
-                    const Operand& b, void* out) {
-    print(name, p.flops(), product_seconds(library_, kBatchSeconds, kind, p, a, b, out));
+                    const Operand& b, void* out, const bf16* addend = nullptr) {
+    print(name, p.flops(), product_seconds(library_, kBatchSeconds, kind, p, a, b, out, addend));
   }
 
   std::int64_t t_, d_, f_;

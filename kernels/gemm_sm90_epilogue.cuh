@@ -99,10 +99,6 @@ __device__ void write_rounded(const float (&sums)[kGemmSums], SlotWriter<kSlots>
   write.template operator()<96>();
 }
 
-__device__ inline void read_matrix(std::uint32_t (&registers)[4], std::uint32_t row) {
-  ptx::ldmatrix_x4(registers, __cvta_shared_to_generic(row));
-}
-
 /// Each has:
 ///   kStages, kSlots  of operands, and of panels for each warpgroup: together the shared memory
 ///   kColumns         of the output that belong to a tile
@@ -163,7 +159,7 @@ struct EpilogueOf<GemmEpilogue::kAddBf16> {
       for (int k = 0; k < 4; ++k) {
         const std::uint32_t row = matrix_row(slot, k);
         std::uint32_t pairs[4];
-        read_matrix(pairs, row);
+        ptx::ldmatrix_x4(pairs, row);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int at = 32 * panel + 8 * k + 2 * i;

@@ -8,17 +8,14 @@ the standard table. Prints JSON lines. The median of single calls timed by event
 bf16 data; backward is autograd's, with gradients of query, key and value in bf16.
 """
 
-import argparse
-import json
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from torch_timing import median_ms
+from torch_cases import case_parser, median_ms, print_rows, speed_of
 
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
-PEAK_FLOPS = 989e12  # dense bf16 of the H100's and H200's data sheet
 
 
 def standard_cases():
@@ -73,21 +70,16 @@ class Case:
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = case_parser(__doc__, warmups=100, runs=300)
     parser.add_argument("--backend", choices=BACKENDS, default="cudnn")
-    parser.add_argument("--warmups", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("cases", nargs="*", metavar="CASE")
     args = parser.parse_args()
-    torch.manual_seed(0)
-    for text in args.cases or standard_cases():
+
+    def row_of(text):
         case = Case(text, args.backend)
         ms = case.measure(args.warmups, args.runs)
-        tflops = case.flops / ms * 1e-9
-        row = {"case": text, "backend": args.backend, "median_ms": ms, "tflops": tflops}
-        print(json.dumps({**row, "share_of_peak": tflops * 1e12 / PEAK_FLOPS}), flush=True)
+        return {"backend": args.backend, **speed_of(case.flops, ms)}
+
+    print_rows(args.cases or standard_cases(), row_of)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ weights in bf16. "forward" is the pass that autograd follows and so keeps gate a
 block (activation checkpointing) and the time is of its backward pass alone.
 """
 
-import argparse
-import json
 
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from torch_timing import median_ms
+from torch_cases import case_parser, median_ms, print_rows, speed_of
 
-PEAK_FLOPS = 989e12  # dense bf16 of the H100's and H200's data sheet
 DIRECTIONS = ("forward", "forward_keeping", "backward", "backward_repeating")
 
 
@@ -83,23 +80,13 @@ class Case:
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--warmups", type=int, default=30)
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("cases", nargs="*", metavar="CASE")
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    for text in args.cases or standard_cases():
+    args = case_parser(__doc__, warmups=30, runs=100).parse_args()
+
+    def row_of(text):
         case = Case(text)
-        ms = case.measure(args.warmups, args.runs)
-        tflops = case.flops / ms * 1e-9
-        row = {"case": text, "median_ms": ms, "tflops": tflops}
-        print(json.dumps({**row, "share_of_peak": tflops * 1e12 / PEAK_FLOPS}), flush=True)
-        del case
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        return speed_of(case.flops, case.measure(args.warmups, args.runs))
+
+    print_rows(args.cases or standard_cases(), row_of)
 
 
 if __name__ == "__main__":

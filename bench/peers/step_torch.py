@@ -12,8 +12,6 @@ again in the backward pass, and fused AdamW on fp32 masters and moments after cl
 global norm. Each step is timed from an idle device to an idle device, on random tokens.
 """
 
-import argparse
-import json
 import time
 
 import torch
@@ -21,6 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
+
+from torch_cases import case_parser, print_rows, speed_of
 
 # hidden, intermediate, layers, heads: those of configs/models
 MODELS = {
@@ -32,7 +32,6 @@ MODELS = {
 }
 VOCABULARY = 32000
 LOSS_CHUNK = 8192  # tokens
-PEAK_FLOPS = 989e12  # dense bf16 of the H100's and H200's data sheet
 
 
 def rotate(x, cosine, sine):
@@ -75,6 +74,17 @@ def chunk_loss(x, matrix, targets):
     return F.cross_entropy((x @ matrix.T).float(), targets, reduction="sum")
 
 
+def standard_cases():
+    """The cases of docs/performance.md."""
+    return [
+        "7b 4 8192 2 everything",
+        "7b 4 32768 1 everything",
+        "7b 4 32768 1 inputs",
+        "7b 4 131072 1 inputs",
+        "1b 0 131072 1 inputs",
+    ]
+
+
 class Case:
     """A model with its optimizer and a batch; `measure` may be called again and again."""
 
@@ -104,11 +114,20 @@ class Case:
         drawn = torch.randint(0, VOCABULARY, (batch, seq_length + 1), device="cuda")
         self.inputs, self.targets = drawn[:, :-1], drawn[:, 1:].reshape(-1)
         self.tokens = batch * seq_length
-        weights = sum(parameter.numel() for parameter in self.parameters)
-        weights -= self.model.embedding.weight.numel()
+        self.num_weights = sum(parameter.numel() for parameter in self.parameters)
+        weights = self.num_weights - self.model.embedding.weight.numel()
         self.flops = self.tokens * (6 * weights + 6 * seq_length * hidden * layers)
+        self.attention_bytes = layers * self.tokens * (2 * hidden + 4 * heads)  # outputs and lse
 
     def step(self):
+        kept = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self.forward_backward()
+        gradients = sum(parameter.grad.nbytes for parameter in self.parameters)
+        self.activation_bytes = torch.cuda.max_memory_allocated() - kept - gradients
+        self.update()
+
+    def forward_backward(self):
         x = self.model.embedding(self.inputs)
         for layer in self.layers:
             if self.keep == "inputs":
@@ -121,7 +140,6 @@ class Case:
             matrix = self.model.head.weight
             loss = loss + checkpoint(chunk_loss, part, matrix, targets, use_reentrant=False)
         (loss / self.tokens).backward()
-        self.update()
 
     def update(self):
         for master, parameter in zip(self.masters, self.parameters):
@@ -132,9 +150,9 @@ class Case:
         torch._foreach_copy_([parameter.data for parameter in self.parameters], self.masters)
 
     def measure(self, warmups, runs):
-        """Median milliseconds of a step, and the peak of memory in bytes. What only steps need is
-        given back."""
-        torch.cuda.reset_peak_memory_stats()
+        """Median milliseconds of a step and, of the last one, the peak of memory in bytes and what
+        of the peak before the update is neither weights nor gradients nor the optimizer's. What only
+        steps need is given back."""
         times = []
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
             for _ in range(warmups):
@@ -147,28 +165,23 @@ class Case:
                 times.append((time.perf_counter() - begin) * 1e3)
         peak = torch.cuda.max_memory_allocated()
         torch.cuda.empty_cache()
-        return {"step_ms": sorted(times)[len(times) // 2], "peak_bytes": peak}
+        return {
+            "step_ms": sorted(times)[len(times) // 2],
+            "peak_bytes": peak,
+            "activation_bytes": self.activation_bytes,
+        }
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--warmups", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("cases", nargs="+", metavar="CASE")
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    for text in args.cases:
+    args = case_parser(__doc__, warmups=3, runs=10).parse_args()
+
+    def row_of(text):
         case = Case(text)
-        row = {"case": text, **case.measure(args.warmups, args.runs)}
-        row["tokens_per_s"] = case.tokens / row["step_ms"] * 1e3
-        row["model_tflops"] = case.flops / row["step_ms"] * 1e-9
-        row["mfu"] = row["model_tflops"] * 1e12 / PEAK_FLOPS
-        print(json.dumps(row), flush=True)
-        del case
-        torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        measured = case.measure(args.warmups, args.runs)
+        ms = measured.pop("step_ms")
+        return {**speed_of(case.flops, ms), **measured, "tokens_per_s": case.tokens / ms * 1e3}
+
+    print_rows(args.cases or standard_cases(), row_of)
 
 
 if __name__ == "__main__":

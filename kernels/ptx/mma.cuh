@@ -17,12 +17,14 @@ __device__ inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)
 
 /// ldmatrix.sync.aligned.m8n8.x4.shared.b16: four 8 x 8 matrices; lanes 8i .. 8i + 7 give the
 /// addresses of the rows of matrix i (16 bytes each, aligned), which arrives in r[i].
-__device__ inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
-  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+__device__ inline void ldmatrix_x4(std::uint32_t (&r)[4], std::uint32_t row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
+               : "r"(row)
                : "memory");
+}
+__device__ inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row) {
+  ldmatrix_x4(r, static_cast<std::uint32_t>(__cvta_generic_to_shared(row)));
 }
 
 /// ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16: the same with each matrix transposed.

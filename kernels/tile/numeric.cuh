@@ -33,14 +33,21 @@ __device__ inline T from_float(float value) {
   }
 }
 
+/// The halves of two packed bf16: a shift and a mask.
+__device__ inline float low_float(std::uint32_t packed) {
+  return __uint_as_float(packed << 16);
+}
+__device__ inline float high_float(std::uint32_t packed) {
+  return __uint_as_float(packed & 0xFFFF0000u);
+}
+
 /// Neighbouring elements, moved in one access.
 template <typename T, int kPack>
 struct alignas(kPack * sizeof(T)) Pack {
   T at[kPack];
 };
 
-/// The elements of a pack as floats. Two bf16 share a word, whose halves become floats by a shift
-/// and by a mask, one instruction each.
+/// The elements of a pack as floats; of bf16 by words, one instruction each.
 template <typename T, int kPack>
 __device__ Pack<float, kPack> unpack(const Pack<T, kPack>& pack) {
   Pack<float, kPack> values;
@@ -48,8 +55,8 @@ __device__ Pack<float, kPack> unpack(const Pack<T, kPack>& pack) {
     const auto* words = reinterpret_cast<const std::uint32_t*>(&pack);
 #pragma unroll
     for (int i = 0; i < kPack / 2; ++i) {
-      values.at[2 * i] = __uint_as_float(words[i] << 16);
-      values.at[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+      values.at[2 * i] = low_float(words[i]);
+      values.at[2 * i + 1] = high_float(words[i]);
     }
   } else {
 #pragma unroll

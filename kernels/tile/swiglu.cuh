@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 
 #include "kernels/ptx/math.cuh"
 
@@ -39,14 +38,6 @@ __device__ inline SwigluGradient swiglu_gradient(float gate, float up, float dou
   return {.gate = __fmul_rn(__fmul_rn(dout, up), slope),
           .up = __fmul_rn(dout, silu),
           .activation = __fmul_rn(silu, up)};
-}
-
-/// The halves of two packed bf16.
-__device__ inline float low_float(std::uint32_t packed) {
-  return __uint_as_float(packed << 16);
-}
-__device__ inline float high_float(std::uint32_t packed) {
-  return __uint_as_float(packed & 0xFFFF0000u);
 }
 
 }  // namespace ringtrain::kernels

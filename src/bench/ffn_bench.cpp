@@ -59,7 +59,6 @@ class FfnBench {
     dgate_up_ = is_kept ? tensors_.allocate({chunk_, 2 * f}, compute) : gate_up_;
     dw13_ = tensors_.allocate({2 * f, d}, DType::kFloat32);
     dw2_ = tensors_.allocate({d, f}, DType::kFloat32);
-    for (const Tensor& gradient : {dw13_, dw2_}) ops_.fill(gradient, 0, stream());
     if (is_kept) ops_.swiglu_matmul({x_, w13_, gate_up_, {}}, stream());
   }
 
@@ -93,8 +92,9 @@ class FfnBench {
     const Tensor dgate_up = dgate_up_.slice(0, count);
     if (!is_kept) ops_.swiglu_matmul({x, w13_, gate_up, {}}, stream());
     ops_.swiglu_matmul_backward({dout, w2_, gate_up, dgate_up, activation}, stream());
-    ops_.matmul({dout, activation, dw2_, true, false, true}, stream());
-    ops_.matmul({dgate_up, x, dw13_, true, false, true}, stream());
+    const bool adds = begin > 0;
+    ops_.matmul({dout, activation, dw2_, true, false, adds}, stream());
+    ops_.matmul({dgate_up, x, dw13_, true, false, adds}, stream());
     ops_.matmul({dgate_up, w13_, out_.slice(begin, count)}, stream());
   }
 

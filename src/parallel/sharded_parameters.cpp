@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "ringtrain/core/error.h"
 #include "ringtrain/core/random.h"
 #include "ringtrain/parallel/tensor_ranges.h"
 
@@ -220,6 +221,9 @@ void ShardedParameters::drop_gradients() {
 }
 
 void ShardedParameters::finish_gradients() {
+  if (std::ranges::find(is_empty_, true) != is_empty_.end()) {
+    throw InvalidArgument("an update needs the gradients of a micro-batch after the last one's");
+  }
   context_.compute.record(*event_);
   context_.params.wait(*event_);
   for (const Tensor& shard : gradients_.shards) {

@@ -11,8 +11,9 @@
 namespace ringtrain {
 
 /// What is timed. A backward pass gives the gradients of x, in the compute type, and of the
-/// weights, added to fp32. It finds gate and up where the forward pass kept them, or, repeating,
-/// computes them again from x.
+/// weights in fp32, as in the first micro-batch of an update: later chunks add to what the first
+/// one stores. It finds gate and up where the forward pass kept them, or, repeating, computes them
+/// again from x.
 enum class FfnPass { kForward, kForwardKeeping, kBackward, kBackwardRepeating };
 /// "forward", "forward_keeping", "backward", "backward_repeating".
 std::string_view name_of(FfnPass pass);

@@ -65,6 +65,7 @@ class ShardedParameters {
   void drop_gradients();
   /// Sums the gradient shards over dp and lets the compute stream wait for them: call before the
   /// optimizer. Gradients stay unscaled sums over tokens.
+  /// Errors: InvalidArgument if a unit has had no gradient since they were dropped.
   void finish_gradients();
 
   const ParameterTable& table() const { return table_; }
