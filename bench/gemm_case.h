@@ -47,8 +47,7 @@ inline constexpr Kind kTnAdd{"a^T b added", true, false, true, false, DType::kFl
 inline constexpr std::array kKinds{kNt, kNtAdd, kNn, kTn, kTnAdd};
 
 inline kernels::GemmSm90Args launch_args(const Kind& kind, const Problem& p, const bf16* a,
-                                         const bf16* b, void* out,
-                                         const bf16* addend = nullptr) {
+                                         const bf16* b, void* out, const bf16* addend = nullptr) {
   return {.a = a,
           .b = b,
           .addend = addend,
@@ -64,7 +63,8 @@ inline kernels::GemmSm90Args launch_args(const Kind& kind, const Problem& p, con
 
 /// Beside cuBLASLt: the parts of a feed-forward block.
 void time_feed_forward(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn);
-/// The products of a layer and of the loss head, without those that are fused: a line of ratios.
+/// The products of a layer and of the loss head, without those that are fused, and which
+/// kernel the CUDA back end takes for each.
 void time_products(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn);
 
 }  // namespace ringtrain::bench

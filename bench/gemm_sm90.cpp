@@ -2,8 +2,9 @@
 // then times them beside cuBLASLt.
 //   gemm_sm90            checks, then times
 //   gemm_sm90 check      checks only; exit code 1 on a difference
-//   gemm_sm90 time       times only; for other sizes than the standard ones: time TOKENS D F
-//   gemm_sm90 products   the ratio for every product of LLaMA layers
+//   gemm_sm90 time       times only
+//   gemm_sm90 products   the same for every product of LLaMA layers, with the kernel that is chosen
+// For other sizes than the standard ones: time TOKENS D F, products TOKENS D F.
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -114,8 +115,8 @@ void check_product(const Kind& kind, const Problem& p, int max_blocks) {
   const Operand a(p.m, p.k, 1), b(p.k, p.n, 2);
   const Output<T> out(p.m, p.n);
   const Operand addend(p.m, p.n, 3, 4.0f);
-  auto args = launch_args(kind, p, a.get(), b.get(), out.get(),
-                          kind.has_addend ? addend.get() : nullptr);
+  auto args =
+      launch_args(kind, p, a.get(), b.get(), out.get(), kind.has_addend ? addend.get() : nullptr);
   args.max_blocks = max_blocks;
   if (!kernels::gemm_sm90_supports(args)) return;
   std::vector<double> expected =
@@ -300,18 +301,14 @@ int run(const std::vector<std::string>& arguments) {
     check_all();
     fmt::print("{} cases, {} failures, worst relative l2 {:.2e}\n", cases, failures, worst_l2);
   }
-  if (what == "products") {
-    for (const std::int64_t tokens : {2048, 8192}) {
-      time_products(tokens, 2048, 5504);
-      time_products(tokens, 4096, 11008);
-      time_products(tokens, 5120, 13824);
-    }
-  } else if (arguments.size() == 4) {
-    time_feed_forward(std::stol(arguments[1]), std::stol(arguments[2]), std::stol(arguments[3]));
-  } else if (what != "check") {
+  if (what == "check") return failures == 0 ? 0 : 1;
+  const auto time = what == "products" ? time_products : time_feed_forward;
+  if (arguments.size() == 4) {
+    time(std::stol(arguments[1]), std::stol(arguments[2]), std::stol(arguments[3]));
+  } else {
     for (const std::int64_t tokens : {8192, 32768}) {
-      time_feed_forward(tokens, 4096, 11008);
-      time_feed_forward(tokens, 5120, 13824);
+      time(tokens, 4096, 11008);
+      time(tokens, 5120, 13824);
     }
   }
   return failures == 0 ? 0 : 1;

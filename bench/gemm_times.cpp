@@ -6,9 +6,10 @@
 #include <functional>
 #include <vector>
 
-#include "../src/backend/cuda/matmul.h"
+#include "../src/backend/cuda/cuda_matmul.h"
 #include "gemm_case.h"
 #include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/kernels/elementwise.h"
 #include "ringtrain/kernels/swiglu.h"
 
 namespace ringtrain::bench {
@@ -96,6 +97,9 @@ std::array<double, 2> product_seconds(Library& library, double batch_s, const Ki
                         kind.transpose_a,
                         kind.transpose_b,
                         kind.accumulate});
+        if (addend != nullptr) {
+          kernels::launch_add({addend, out, p.m * p.n, kind.out, kind.out}, nullptr);
+        }
       });
 }
 
@@ -194,7 +198,7 @@ void time_products(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn) {
   };
   const std::vector<Product> products{
       {"qkv", kNt, {t, 3 * d, d}},      {"dqkv", kNn, {t, d, 3 * d}}, {"dwqkv", kTn, {3 * d, d, t}},
-      {"wo", kNt, {t, d, d}},           {"dwo", kTn, {d, d, t}},      {"down", kNt, {t, d, f}},
+      {"wo", kNtAdd, {t, d, d}},        {"dwo", kTn, {d, d, t}},      {"down", kNtAdd, {t, d, f}},
       {"dgate_up", kNn, {t, d, 2 * f}}, {"dw13", kTn, {2 * f, d, t}}, {"dw2", kTn, {d, f, t}},
       {"logits", kNt, {t, v, d}},       {"dlogits", kNn, {t, d, v}},  {"dhead", kTn, {v, d, t}}};
   std::size_t largest = 0;
@@ -206,13 +210,14 @@ void time_products(std::int64_t tokens, std::int64_t hidden, std::int64_t ffn) {
   const Operand a(1, elements, 1), b(1, elements, 2, 0.02f);
   const Buffer<float> out(largest);
   Library library;
-  fmt::print("T{} D{} F{}:", t, d, f);
-  for (const Product& product : products) {
-    const auto [ours, theirs] =
-        product_seconds(library, 0.05, product.kind, product.problem, a, b, out.get());
-    fmt::print(" {} {:.3f}", product.name, theirs / ours);
+  fmt::print("T{} D{} F{}{:>33}{:>12}{:>8}\n", t, d, f, "ringtrain", "cuBLASLt", "ratio");
+  for (const auto& [name, kind, p] : products) {
+    const bf16* addend = kind.has_addend ? b.get() : nullptr;
+    const auto [ours, theirs] = product_seconds(library, 0.05, kind, p, a, b, out.get(), addend);
+    const bool is_ours = is_sm90_faster(launch_args(kind, p, a.get(), b.get(), out.get(), addend));
+    fmt::print("{:<9}{:<15}{:<20}{:>9.3f} ms{:>9.3f} ms{:>8.3f}  {}\n", name, kind.name, p.name(),
+               ours * 1e3, theirs * 1e3, theirs / ours, is_ours ? "ringtrain" : "cuBLASLt");
   }
-  fmt::print("\n");
 }
 
 }  // namespace ringtrain::bench

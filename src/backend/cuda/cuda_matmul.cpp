@@ -25,16 +25,6 @@ double share_of_rounds(const kernels::GemmSm90Args& args) {
   return static_cast<double>(tiles) / static_cast<double>(rounds * kProcessors);
 }
 
-/// Whether the Hopper kernel was measured to be faster than cuBLASLt on average over such products
-/// (bench/gemm_sm90 products): 1.4 % for a b^T and 1 % for a^T b where the rounds are full. For a b
-/// they are equal.
-bool is_faster(const kernels::GemmSm90Args& args) {
-  if (args.addend != nullptr) return true;  // it costs cuBLASLt a kernel more
-  if (args.transpose_b) return share_of_rounds(args) >= 0.96;
-  if (args.transpose_a) return share_of_rounds(args) >= 0.98;
-  return false;
-}
-
 /// Calls body(begin, count, product, rest) for blocks of rows whose product, `columns` wide, fits
 /// half of the workspace; `rest` is the other half. The blocks depend on the sizes alone.
 template <typename Body>
@@ -59,6 +49,13 @@ void apply_swiglu(const Tensor& gate_up, const Tensor& out, cudaStream_t stream)
 }
 
 }  // namespace
+
+bool is_sm90_faster(const kernels::GemmSm90Args& args) {
+  if (args.addend != nullptr) return true;                     // it costs cuBLASLt a kernel more
+  if (args.transpose_b) return share_of_rounds(args) >= 0.96;  // then by 1.4 %
+  if (args.transpose_a) return share_of_rounds(args) >= 0.98;  // then by 1 %
+  return false;
+}
 
 CudaMatmul::CudaMatmul() : wanted_(environment_matmul_kernels()) {
   const bool is_hopper = kernels::is_sm90_device();
@@ -86,7 +83,7 @@ void CudaMatmul::matmul(const MatmulArgs& args, const CublasLt::Workspace& works
                                      .accumulate = args.accumulate,
                                      .out_type = args.out.dtype()};
   if (has_sm90_ && args.a.dtype() == DType::kBFloat16 && kernels::gemm_sm90_supports(hopper) &&
-      (wanted_ == MatmulKernels::kSm90 || is_faster(hopper))) {
+      (wanted_ == MatmulKernels::kSm90 || is_sm90_faster(hopper))) {
     kernels::launch_gemm_sm90(hopper, stream);
     return;
   }

@@ -6,9 +6,14 @@
 
 #include "matmul.h"
 #include "ringtrain/core/environment.h"
+#include "ringtrain/kernels/gemm_sm90.h"
 #include "ringtrain/ops/backend.h"
 
 namespace ringtrain {
+
+/// Whether the Hopper kernel was measured to be faster than cuBLASLt on average over such products
+/// (`bench_gemm_sm90 products` prints the measurement beside the choice).
+bool is_sm90_faster(const kernels::GemmSm90Args& args);
 
 /// Matrix products, SwiGLU's among them, by Hopper kernels or by cuBLASLt: the faster one as
 /// measured, or what RINGTRAIN_MATMUL names.
