@@ -168,9 +168,8 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
         sum[e] += dy.at[e] * xhat.at[e];
       }
     };
-    for_each_held<kHeld>(packs, [&](int, int h) {
-      take(held.x[h][t], held.dout[h][t], weights[h], sums[h]);
-    });
+    for_each_held<kHeld>(
+        packs, [&](int, int h) { take(held.x[h][t], held.dout[h][t], weights[h], sums[h]); });
     for_each_beyond<kHeld>(packs, [&](int i) {  // their sums lie in `partials` all the time
       float* sum = partials + std::int64_t{i} * kPack;
       if (row == blockIdx.x) {
@@ -195,8 +194,8 @@ __global__ void __launch_bounds__(kThreads, backward_blocks_per_sm(kHeld))
     for_each_held<kHeld>(packs, [&](int i, int h) {
       write(i, held.x[h][t], held.dout[h][t], weights[h], held.dx[h][t]);
     });
-    for_each_beyond<kHeld>(
-        packs, [&](int i) { write(i, x[i], dout[i], unpack(weight[i]), dx[i]); });
+    for_each_beyond<kHeld>(packs,
+                           [&](int i) { write(i, x[i], dout[i], unpack(weight[i]), dx[i]); });
     rstd = next_rstd;
   }
   for_each_held<kHeld>(packs, [&](int i, int h) {
