@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Holds `ringtrain plan` to what runs of one GPU take: ten configurations, a few steps each.
+"""Holds `ringtrain plan` to what runs take, a few steps each: ten configurations on one GPU, or a
+model cut along each axis over N of this host.
 
-    plan_check.py --ringtrain build/ringtrain
+    plan_check.py --ringtrain build/ringtrain [--ranks N]
 
-Each row has, in MiB, the arena, then what the device had in use beside it, and the largest resident
-memory of the process without pinned arenas, with the plan's estimates for both. Exit code 1 where
+Each row has, in MiB, the arena, then what the device had in use beside it (CUDA and NCCL), and the
+largest resident memory of a process without pinned arenas, with the plan's estimates for both; and
+the plan's sum for the device over what was in use. Exit code 1 where
 
 - the planned arena is not the allocated one, to the byte,
 - less than 98 % of the arena was ever used,
 - more was in use than the sums of the plan say, or an estimate is wrong by more than its error.
 
-The GPU must be idle: what other programs have on it would count.
+GPUs must be idle: what other programs have on them would count.
 """
 
 import argparse
@@ -36,6 +38,13 @@ CASES = {
 }
 
 
+def cases_of(ranks):
+    if ranks == 1:
+        return CASES
+    meshes = {"fsdp": "1,-1,1,1", "tp": "1,1,-1,1", "sp": "1,1,1,-1", "dp": "-1,1,1,1"}
+    return {axis: f"{SMALL} 8192 {ranks} --mesh_dim={mesh}" for axis, mesh in meshes.items()}
+
+
 def options_of(case):
     """The flags of a case; its two bare words are tokens and batch."""
     words = case.split()
@@ -47,17 +56,19 @@ def options_of(case):
     ]
 
 
-def plan_of(program, options):
-    command = [program, "plan", "--json", "--device=cuda", *options]
+def plan_of(program, ranks, options):
+    command = [program, "plan", "--json", "--device=cuda", f"--world_size={ranks}", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if not done.stdout:
         sys.exit(f"ringtrain plan ended with {done.returncode}")
     return json.loads(done.stdout)
 
 
-def run(program, options):
-    """What `ringtrain bench step` says, and the largest resident memory of its process."""
+def run(program, ranks, options):
+    """What `ringtrain bench step` says, and the largest resident memory of a process."""
     command = [program, "bench", "step", "--json", "--device=cuda", "--warmups=1", "--runs=1"]
+    if ranks > 1:
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *command]
     with tempfile.TemporaryFile("w+") as out:
         child = subprocess.Popen([*command, *options], stdout=out)
         _, status, usage = os.wait4(child.pid, 0)
@@ -68,16 +79,17 @@ def run(program, options):
         return json.loads(out.read()), usage.ru_maxrss * 1024
 
 
-def is_off(bytes_used, plan, name):
-    """Whether an estimate of the plan is wrong by more than it admits."""
-    return abs(bytes_used - plan[name]) > plan[f"{name}_error"]
+def is_off(bytes_used, plan, *names):
+    """Whether estimates of the plan are together wrong by more than they admit."""
+    error = sum(plan[f"{name}_error"] for name in names)
+    return abs(bytes_used - sum(plan[name] for name in names)) > error
 
 
-def check(program, name, case):
+def check(program, ranks, name, case):
     """Prints a row; returns whether the plan holds."""
     options = options_of(case)
-    plan = plan_of(program, options)
-    row, resident = run(program, options)
+    plan = plan_of(program, ranks, options)
+    row, resident = run(program, ranks, options)
     arena = row["arena_bytes"]
     beside = row["device_bytes"] - arena
     process = resident - row["host_bytes"]
@@ -86,13 +98,13 @@ def check(program, name, case):
         wrong.append("arena")
     if not 0.98 * arena <= row["arena_peak_bytes"] <= arena:
         wrong.append("high-water mark")
-    if row["device_bytes"] > plan["device_used"] or is_off(beside, plan, "cuda_context"):
+    if row["device_bytes"] > plan["device_used"] or is_off(beside, plan, "cuda_context", "nccl"):
         wrong.append("device")
     if resident > plan["host_used"] or is_off(process, plan, "process"):
         wrong.append("host")
     share = row["arena_peak_bytes"] / arena
     print(f"{name:<18}{arena / MIB:>10.1f}{100 * share:>8.2f}{beside / MIB:>9.0f}"
-          f"{plan['cuda_context'] / MIB:>9.0f}{plan['device_used'] / row['device_bytes']:>8.3f}"
+          f"{(plan['cuda_context'] + plan['nccl']) / MIB:>9.0f}{plan['device_used'] / row['device_bytes']:>8.3f}"
           f"{row['host_bytes'] / MIB:>9.0f}{process / MIB:>9.0f}{plan['process'] / MIB:>9.0f}"
           f"  {'wrong: ' + ', '.join(wrong) if wrong else 'ok'}", flush=True)
     return not wrong
@@ -103,10 +115,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--ringtrain", default="build/ringtrain", help="the program")
+    parser.add_argument("--ranks", type=int, default=1, help="one for each GPU")
     args = parser.parse_args()
     print(f"{'':<18}{'arena':>10}{'used %':>8}{'beside':>9}{'plan':>9}{'sum/use':>8}"
           f"{'pinned':>9}{'process':>9}{'plan':>9}")
-    held = [check(args.ringtrain, name, case) for name, case in CASES.items()]
+    held = [
+        check(args.ringtrain, args.ranks, name, case) for name, case in cases_of(args.ranks).items()
+    ]
     sys.exit(0 if all(held) else 1)
 
 
