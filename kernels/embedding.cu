@@ -20,14 +20,21 @@ constexpr int kThreads = 256;
 constexpr int kHeld = 2;               // packs of a thread that sums
 constexpr int kShortList = kWarpSize;  // rows
 
+/// The entry of a token, or -1 if another rank has it.
+template <typename Args>
+__device__ std::int64_t entry_of(std::int32_t token, const Args& args) {
+  const std::int64_t entry = token - args.first_index;
+  return entry >= 0 && entry < args.entries ? entry : -1;
+}
+
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     embedding_kernel(const __grid_constant__ EmbeddingArgs args) {
   using P = Pack<T, kPack>;
   const std::int64_t row = blockIdx.x;
   const std::int64_t packs = args.width / kPack;
-  const std::int64_t entry = args.tokens[row] - args.first_index;
-  const bool here = entry >= 0 && entry < args.entries;
+  const std::int64_t entry = entry_of(args.tokens[row], args);
+  const bool here = entry >= 0;
   const P* from = static_cast<const P*>(args.table) + (here ? entry : 0) * packs;
   P* to = static_cast<P*>(args.out) + row * packs;
   P zero{};
@@ -41,18 +48,13 @@ struct TokenLists {
   std::int32_t* next;
 };
 
-/// The entry of a token, or -1 if another rank has it.
-__device__ std::int64_t entry_of(std::int32_t token, const EmbeddingBackwardArgs& args) {
-  const std::int64_t entry = token - args.first_index;
-  return entry >= 0 && entry < args.entries ? entry : -1;
-}
-
 __global__ void __launch_bounds__(kThreads)
     embedding_lists_kernel(const __grid_constant__ EmbeddingBackwardArgs args, TokenLists lists) {
   const std::int64_t row = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row >= args.rows) return;
   const std::int64_t entry = entry_of(args.tokens[row], args);
-  if (entry >= 0) lists.next[row] = atomicExch(lists.head + entry, static_cast<std::int32_t>(row));
+  lists.next[row] =
+      entry >= 0 ? atomicExch(lists.head + entry, static_cast<std::int32_t>(row)) : -1;
 }
 
 /// kHeld packs of a thread in a range of columns.
@@ -97,7 +99,7 @@ __device__ void sort_list(const TokenLists& lists, std::int32_t head, std::int32
   if (lane == 0) *count = length;
 }
 
-/// Appends to `rows` those of the kThreads rows from `begin` on whose token it is, in ascending
+/// Puts into `rows` those of the kThreads rows from `begin` on whose token it is, in ascending
 /// order, and returns their number. All threads call it.
 __device__ int find_rows(const EmbeddingBackwardArgs& args, std::int64_t begin, std::int32_t token,
                          std::int32_t* rows, int* of_warp) {
@@ -128,7 +130,7 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ int of_warp[kThreads / kWarpSize];
   const auto row = static_cast<std::int32_t>(blockIdx.x);
   const std::int32_t token = args.tokens[row];
-  const std::int32_t next = lists.next[row];  // read early; means something if the entry is ours
+  const std::int32_t next = lists.next[row];  // read before it is known to be of use
   const std::int64_t entry = entry_of(token, args);
   if (entry < 0 || lists.head[entry] != row) return;
   const ColumnPacks<kPack> packs{
