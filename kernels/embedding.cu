@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kHeld = 2;               // packs of a thread that sums
+constexpr int kRowsOfBlock = 4;        // of a block that sums
 constexpr int kShortList = kWarpSize;  // rows
 
 /// The entry of a token, or -1 if another rank has it.
@@ -121,54 +122,73 @@ __device__ int find_rows(const EmbeddingBackwardArgs& args, std::int64_t begin, 
   return total;
 }
 
-/// The block whose row is the head of a list sums that list.
+/// A block sums the lists whose heads are among its rows. It looks for all of them at once, so that
+/// this does not hold up the data.
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     embedding_sum_kernel(const __grid_constant__ EmbeddingBackwardArgs args, TokenLists lists) {
+  struct List {
+    std::int64_t entry;  // -1 if the row is the head of none
+    std::int32_t token;
+    std::int32_t next;
+  };
+  __shared__ List found[kRowsOfBlock];
   __shared__ std::int32_t rows[kThreads];
   __shared__ int length;
   __shared__ int of_warp[kThreads / kWarpSize];
-  const auto row = static_cast<std::int32_t>(blockIdx.x);
-  const std::int32_t token = args.tokens[row];
-  const std::int32_t next = lists.next[row];  // read before it is known to be of use
-  const std::int64_t entry = entry_of(token, args);
-  if (entry < 0 || lists.head[entry] != row) return;
+  const std::int64_t first_row = std::int64_t{blockIdx.x} * kRowsOfBlock;
+  if (threadIdx.x < kRowsOfBlock) {
+    const std::int64_t row = first_row + threadIdx.x;
+    List list{-1, 0, 0};
+    if (row < args.rows) {
+      list = {entry_of(args.tokens[row], args), args.tokens[row], lists.next[row]};
+      if (list.entry >= 0 && lists.head[list.entry] != row) list.entry = -1;
+    }
+    found[threadIdx.x] = list;
+  }
+  __syncthreads();
   const ColumnPacks<kPack> packs{
       args.width, (std::int64_t{blockIdx.y} * kHeld * kThreads + threadIdx.x) * kPack};
-  const T* dout = static_cast<const T*>(args.dout);
-  float* dtable = args.dtable + entry * args.width;
-  Pack<float, kPack> before[kHeld];  // on its way while the rows are looked for and summed
-  Pack<float, kPack> sums[kHeld] = {};
-  packs.for_each([&](std::int64_t column, int h) {
-    before[h] = *reinterpret_cast<const Pack<float, kPack>*>(dtable + column);
-  });
-  const auto add_row = [&](std::int64_t from) {
+#pragma unroll 1
+  for (int r = 0; r < kRowsOfBlock; ++r) {
+    const auto [entry, token, next] = found[r];
+    if (entry < 0) continue;
+    const auto row = static_cast<std::int32_t>(first_row + r);
+    float* dtable = args.dtable + entry * args.width;
+    Pack<float, kPack> before[kHeld];  // on its way while the rows are looked for and summed
+    Pack<float, kPack> sums[kHeld] = {};
     packs.for_each([&](std::int64_t column, int h) {
-      const T* values = dout + from * args.width + column;
-      add_to(sums[h], unpack(*reinterpret_cast<const Pack<T, kPack>*>(values)));
+      before[h] = *reinterpret_cast<const Pack<float, kPack>*>(dtable + column);
     });
-  };
-  const auto add_rows = [&](int count) {
+    const auto add_row = [&](std::int64_t from) {
+      const T* dout = static_cast<const T*>(args.dout) + from * args.width;
+      packs.for_each([&](std::int64_t column, int h) {
+        add_to(sums[h], unpack(*reinterpret_cast<const Pack<T, kPack>*>(dout + column)));
+      });
+    };
+    const auto add_rows = [&](int count) {
 #pragma unroll 4
-    for (int i = 0; i < count; ++i) add_row(rows[i]);
-  };
-  if (next < 0) {
-    add_row(row);
-  } else {
-    if (threadIdx.x < kWarpSize) sort_list(lists, row, rows, &length);
-    __syncthreads();
-    if (length <= kShortList) {
-      add_rows(length);
+      for (int i = 0; i < count; ++i) add_row(rows[i]);
+    };
+    if (next < 0) {
+      add_row(row);
     } else {
-      for (std::int64_t begin = 0; begin < args.rows; begin += kThreads) {
-        add_rows(find_rows(args, begin, token, rows, of_warp));
+      __syncthreads();  // `rows` and `length` of the list before have been read
+      if (threadIdx.x < kWarpSize) sort_list(lists, row, rows, &length);
+      __syncthreads();
+      if (length <= kShortList) {
+        add_rows(length);
+      } else {
+        for (std::int64_t begin = 0; begin < args.rows; begin += kThreads) {
+          add_rows(find_rows(args, begin, token, rows, of_warp));
+        }
       }
     }
+    packs.for_each([&](std::int64_t column, int h) {
+      add_to(before[h], sums[h]);
+      *reinterpret_cast<Pack<float, kPack>*>(dtable + column) = before[h];
+    });
   }
-  packs.for_each([&](std::int64_t column, int h) {
-    add_to(before[h], sums[h]);
-    *reinterpret_cast<Pack<float, kPack>*>(dtable + column) = before[h];
-  });
 }
 
 }  // namespace
@@ -203,7 +223,7 @@ void launch_embedding_backward(const EmbeddingBackwardArgs& args, cudaStream_t s
     // As many columns as the wider type, that of the table, has in 16 bytes.
     with_widest_pack<float>(args.width, {args.dout, args.dtable}, [&](auto pack) {
       const std::int64_t columns = std::int64_t{kHeld} * kThreads * pack;
-      const dim3 grid(static_cast<unsigned>(args.rows),
+      const dim3 grid(static_cast<unsigned>((args.rows + kRowsOfBlock - 1) / kRowsOfBlock),
                       static_cast<unsigned>((args.width + columns - 1) / columns));
       embedding_sum_kernel<T, pack><<<grid, kThreads, 0, stream>>>(args, lists);
     });

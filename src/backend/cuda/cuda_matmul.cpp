@@ -51,10 +51,8 @@ void apply_swiglu(const Tensor& gate_up, const Tensor& out, cudaStream_t stream)
 }  // namespace
 
 bool is_sm90_faster(const kernels::GemmSm90Args& args) {
-  if (args.addend != nullptr) return true;                     // it costs cuBLASLt a kernel more
-  if (args.transpose_b) return share_of_rounds(args) >= 0.96;  // then by 1.4 %
-  if (args.transpose_a) return share_of_rounds(args) >= 0.98;  // then by 1 %
-  return false;
+  if (args.addend != nullptr) return true;  // it costs cuBLASLt a kernel more
+  return share_of_rounds(args) >= (args.transpose_a ? 0.98 : 0.96);
 }
 
 CudaMatmul::CudaMatmul() : wanted_(environment_matmul_kernels()) {
