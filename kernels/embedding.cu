@@ -88,6 +88,7 @@ __device__ void sort_list(const TokenLists& lists, std::int32_t head, std::int32
   const int lane = threadIdx.x;
   std::int32_t mine = 0;
   int length = 0;
+#pragma unroll 1
   for (std::int32_t row = head; row >= 0 && length <= kShortList; row = lists.next[row]) {
     if (length == lane) mine = row;
     ++length;
