@@ -100,6 +100,7 @@ RT_INSTANTIATE_OP_TEST(RmsNormTest, (std::vector<RmsNormCase>{{"no_rows", 0, 64}
                                                               {"wide", 7, 4096},
                                                               {"many_wide_rows", 401, 4096},
                                                               {"very_wide", 5, 5000},
+                                                              {"many_odd_and_wide", 300, 1031},
                                                               {"odd_and_wide", 3, 1031},
                                                               {"many_rows", 1030, 256}}));
 
