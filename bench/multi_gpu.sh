@@ -152,10 +152,11 @@ if [ "$share" -eq 0 ]; then
     clean "$out/$name.log" | grep -aE '^(direction|forward|backward|both)' | sed 's/^/    /'
   }
   for tokens in 8192 32768; do
-    attention $tokens 10 "ring_$((tokens / 1024))k"
-    attention $tokens 10 "striped_$((tokens / 1024))k" --sp_layout=striped
-    attention $tokens 10 "ulysses_$((tokens / 1024))k" --sp_type=ulysses
-    [ "$ranks" -ge 4 ] && attention $tokens 10 "hybrid_$((tokens / 1024))k" --sp_type=hybrid \
+    thousands=$((tokens / 1024)) runs=$((81920 / tokens))
+    attention $tokens $runs "ring_${thousands}k"
+    attention $tokens $runs "striped_${thousands}k" --sp_layout=striped
+    attention $tokens $runs "ulysses_${thousands}k" --sp_type=ulysses
+    [ "$ranks" -ge 4 ] && attention $tokens $runs "hybrid_${thousands}k" --sp_type=hybrid \
       --ulysses_size=2
   done
   attention 131072 2 ring_128k

@@ -159,7 +159,7 @@ void SpBench::Impl::time_round() {
 }
 
 double SpBench::Impl::waiting_share(Pass pass) {
-  constexpr int kRuns = 5;
+  constexpr int kRuns = 3;
   std::vector<double> shares;
   for (int i = 0; i < kRuns; ++i) {
     contenders_->whole.forward();  // the host gets ahead meanwhile
