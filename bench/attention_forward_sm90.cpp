@@ -173,9 +173,10 @@ void check_single(const Sizes& s, const int* shift, float query_scale = 1, float
 }
 
 // A segment inside a larger step; everything outside it is invisible, and its keys are NaN.
-void check_segment(const Sizes& s, const AttentionSegment& visible) {
-  const std::string name = fmt::format("{} segment q {}+{} k {}+{} shift {}", s.name(), visible.q0,
-                                       visible.qn, visible.k0, visible.kn, visible.shift);
+void check_segment(const Sizes& s, const AttentionSegment& visible, int max_blocks) {
+  const std::string name =
+      fmt::format("{} segment q {}+{} k {}+{} shift {} blocks {}", s.name(), visible.q0, visible.qn,
+                  visible.k0, visible.kn, visible.shift, max_blocks);
   const Inputs in(s);
   const Inputs poisoned(s);
   const std::size_t row = std::size_t(s.kv_heads) * s.head_dim;
@@ -191,6 +192,7 @@ void check_segment(const Sizes& s, const AttentionSegment& visible) {
   const Outputs outputs(s);
   Launch args = bound(s, poisoned, outputs);
   args.visible = visible;
+  args.max_blocks = max_blocks;
   kernels::launch_attention_forward_sm90(args, nullptr);
   std::vector<std::int32_t> query_positions(std::size_t(s.query_tokens), -1);
   std::vector<std::int32_t> key_positions(std::size_t(s.key_tokens), 1 << 30);
@@ -205,7 +207,8 @@ void check_segment(const Sizes& s, const AttentionSegment& visible) {
 
 // All ring steps of every rank against attention over the whole sequence. Masked steps are
 // launched too: they must change nothing.
-void check_ring(LayoutKind kind, int ranks, const Sizes& local, float key_growth = 1) {
+void check_ring(LayoutKind kind, int ranks, const Sizes& local, int max_blocks,
+                float key_growth = 1) {
   const SequenceLayout layout(kind, std::int64_t{local.query_tokens} * ranks, ranks);
   Sizes whole = local;
   whole.key_tokens = local.query_tokens * ranks;
@@ -228,8 +231,9 @@ void check_ring(LayoutKind kind, int ranks, const Sizes& local, float key_growth
     RT_CUDA_CHECK(cudaMemcpy(all.key.get(), keys.data(), keys.size() * 2, cudaMemcpyHostToDevice));
   }
   for (int q = 0; q < ranks; ++q) {
-    const std::string name = fmt::format("{} layout {} rank {} of {} growth {}", local.name(),
-                                         static_cast<int>(kind), q, ranks, key_growth);
+    const std::string name =
+        fmt::format("{} layout {} rank {} of {} growth {} blocks {}", local.name(),
+                    static_cast<int>(kind), q, ranks, key_growth, max_blocks);
     const Outputs outputs(local);
     Buffer<bf16> key(local.key_size()), value(local.key_size());
     for (int step = 0; step < ranks; ++step) {
@@ -248,6 +252,7 @@ void check_ring(LayoutKind kind, int ranks, const Sizes& local, float key_growth
       args.visible = segments.empty() ? AttentionSegment{0, 0, 0, 0, 0} : segments.at(0);
       args.first = step == 0;
       args.last = step == ranks - 1;
+      args.max_blocks = max_blocks;
       kernels::launch_attention_forward_sm90(args, nullptr);
       RT_CUDA_CHECK(cudaDeviceSynchronize());
     }
@@ -296,24 +301,27 @@ void check_head_dim(int h) {
   for (const int group : {1, 2, 7, 8}) check_single({3, 333, 333, group * 3, 3, h}, &causal);
   check_single({2, 200, 1000, 3, 3, h}, nullptr);
   check_single({2, 1000, 200, 3, 3, h}, nullptr);
-  for (const int shift : {-1, -128, -150, -999, -1000, 5, 127, 800}) {
-    check_single({1, 1000, 1000, 2, 1, h}, &shift);
-  }
-  check_segment({2, 600, 600, 2, 1, h}, {300, 300, 0, 600, 600});
-  check_segment({2, 600, 600, 2, 2, h}, {0, 600, 0, 300, 300});
-  check_segment({2, 600, 600, 2, 2, h}, {131, 257, 77, 333, 12});
-  check_segment({1, 600, 600, 2, 2, h}, {0, 600, 599, 1, 1});
   check_single({1, 512, 512, 2, 1, h}, &causal, 100.0f, 100.0f);  // one key dominates
   check_single({1, 512, 512, 2, 1, h}, &causal, 0.0f);            // equal scores
   check_single({1, 512, 512, 2, 1, h}, nullptr, 1.0f, 0.0f);      // K = 0
-  for (const int ranks : {2, 3, 4, 8}) {
-    for (const LayoutKind kind :
-         {LayoutKind::kContiguous, LayoutKind::kStriped, LayoutKind::kZigzag}) {
-      check_ring(kind, ranks, {2, 150, 150, 2, 1, h});
+  for (const int max_blocks : {0, 1, 3}) {  // few blocks: items follow each other
+    for (const int shift : {-1, -128, -150, -999, -1000, 5, 127, 800}) {
+      check_single({1, 1000, 1000, 2, 1, h}, &shift, 1, 1, max_blocks);
     }
+    check_single({2, 600, 600, 2, 1, h}, nullptr, 1, 1, max_blocks);
+    check_segment({2, 600, 600, 2, 1, h}, {300, 300, 0, 600, 600}, max_blocks);
+    check_segment({2, 600, 600, 2, 2, h}, {0, 600, 0, 300, 300}, max_blocks);
+    check_segment({2, 600, 600, 2, 2, h}, {131, 257, 77, 333, 12}, max_blocks);
+    check_segment({1, 600, 600, 2, 2, h}, {0, 600, 599, 1, 1}, max_blocks);
+    for (const int ranks : {2, 3, 4, 8}) {
+      for (const LayoutKind kind :
+           {LayoutKind::kContiguous, LayoutKind::kStriped, LayoutKind::kZigzag}) {
+        check_ring(kind, ranks, {2, 150, 150, 2, 1, h}, max_blocks);
+      }
+    }
+    check_ring(LayoutKind::kZigzag, 4, {1, 512, 512, 4, 2, h}, max_blocks);
+    check_ring(LayoutKind::kStriped, 4, {1, 200, 200, 2, 2, h}, max_blocks, 6.0f);
   }
-  check_ring(LayoutKind::kZigzag, 4, {1, 512, 512, 4, 2, h});
-  check_ring(LayoutKind::kStriped, 4, {1, 200, 200, 2, 2, h}, 6.0f);
   check_repeat({2, 1500, 1500, 6, 3, h}, 100);
 }
 

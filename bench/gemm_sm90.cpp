@@ -276,7 +276,8 @@ void check_all() {
   const std::vector<Problem> problems{{8, 8, 8},       {1, 264, 64},    {128, 256, 64},
                                       {128, 256, 128}, {64, 128, 72},   {136, 264, 200},
                                       {200, 104, 328}, {129, 512, 256}, {1000, 72, 1000},
-                                      {72, 1000, 136}, {384, 768, 512}, {640, 1376, 512}};
+                                      {72, 1000, 136}, {384, 768, 512}, {640, 1376, 512},
+                                      {640, 1376, 64}, {640, 1376, 8}};  // the loads run far ahead
   for (const Problem& p : problems) {
     for (const int max_blocks : {0, 1, 3}) {
       for (const Kind& kind : kKinds) {

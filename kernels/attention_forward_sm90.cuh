@@ -31,7 +31,7 @@ __device__ void produce_attention_forward_sm90(
   RingPosition<Layout::kItems> item_at;
   RingPosition<Layout::kQueryStages> query_at;
   RingPosition<kStages> key_at, value_at;
-  int item = blockIdx.x;
+  int item = params.counter->take();
   while (item < params.order.num_items) {
     const int next_item = params.counter->take();
     const TileOrder::Tile tile = params.order.at(item);

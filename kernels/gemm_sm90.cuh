@@ -57,8 +57,9 @@ struct GemmSm90 {
   static constexpr int kPairBarrierAt =
       kSlotBarriersAt + kConsumers * Pipeline<kSlots>::kBarrierBytes;
   static constexpr int kItemsAt = kPairBarrierAt + 8;
-  using Items = ItemQueue<4>;  // the loads may be two tiles ahead of what is being stored
-  static constexpr int kItemReaders = kConsumers + (kFinishes ? 1 : kConsumers);
+  using Items = ItemQueue<4>;
+  // Those that store a tile are its last readers: consumers have filled their slots before.
+  static constexpr int kItemReaders = kFinishes ? 1 : kConsumers;
   static constexpr int kSharedBytes = kPanelAlignment + kItemsAt + Items::kBytes;
   static_assert(kSharedBytes <= 232448, "the shared memory of a block on sm_90");
 
@@ -67,12 +68,6 @@ struct GemmSm90 {
   }
   __device__ static std::uint32_t slot_memory(std::uint32_t shared, int warpgroup) {
     return shared + kSlotsAt + warpgroup * kSlots * kSlotBytes;
-  }
-
-  /// `base`: `shared` as a pointer.
-  __device__ static Items items_of(std::uint32_t shared, std::uint8_t* base) {
-    constexpr int kBarrierBytes = Pipeline<4>::kBarrierBytes;
-    return {{shared + kItemsAt}, reinterpret_cast<volatile int*>(base + kItemsAt + kBarrierBytes)};
   }
 
   __device__ static void init(std::uint32_t shared, const Items& items) {
@@ -106,7 +101,7 @@ struct GemmSm90 {
     const Pipeline<kStages> stages{shared + kBarriersAt};
     RingPosition<kStages> at;
     typename Items::Writer told{items};
-    int item = blockIdx.x;
+    int item = params.counter->take();
     told.tell(item);
     while (item < params.order.num_tiles) {
       const int next_item = params.counter->take();
@@ -252,7 +247,7 @@ struct GemmSm90 {
       released.advance();
     };
     for (typename Items::Reader tile(items); tile.item < params.order.num_tiles;
-         tile.advance(is_elected)) {
+         tile.advance(false)) {
       float sums[kGemmSums];
       for (int block = 0; block < params.k_blocks; ++block) {
         stages.consumer_wait(at);
@@ -284,7 +279,8 @@ __global__ void __launch_bounds__(GemmSm90<kMajorA, kMajorB, kEpilogue>::kThread
   extern __shared__ std::uint8_t raw_shared[];
   const auto raw = static_cast<std::uint32_t>(__cvta_generic_to_shared(raw_shared));
   const std::uint32_t shared = (raw + kPanelAlignment - 1) / kPanelAlignment * kPanelAlignment;
-  const auto items = Kernel::items_of(shared, raw_shared + (shared - raw));
+  const typename Kernel::Items items(shared + Kernel::kItemsAt,
+                                     raw_shared + (shared - raw) + Kernel::kItemsAt);
   if (threadIdx.x == 0) {
     Kernel::init(shared, items);
     ptx::fence_mbarrier_init();

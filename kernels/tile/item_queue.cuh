@@ -13,6 +13,11 @@ struct ItemQueue {
   Pipeline<kItems> pipe;
   volatile int* items;
 
+  /// In shared memory of kBytes, 8-byte aligned, whose address is given in both forms.
+  __device__ ItemQueue(std::uint32_t shared, std::uint8_t* memory)
+      : pipe{shared},
+        items(reinterpret_cast<volatile int*>(memory + Pipeline<kItems>::kBarrierBytes)) {}
+
   /// One thread, before fence_mbarrier_init and __syncthreads. `readers`: those that release.
   __device__ void init(int readers) const { pipe.init(readers); }
 

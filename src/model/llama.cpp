@@ -7,20 +7,6 @@
 namespace ringtrain {
 namespace {
 
-SequenceAttentionOptions attention_options(const ModelConfig& config,
-                                           const LlamaModel::Options& model) {
-  const AttentionType type = config.resolved_attention_type();
-  SequenceAttentionOptions options;
-  options.transport = config.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather;
-  if (type == AttentionType::kBlockwise || type == AttentionType::kRingBlockwise) {
-    options.query_chunk_size = config.scan_query_chunk_size;
-    options.key_chunk_size = config.scan_key_chunk_size;
-  }
-  options.ring_sms = model.ring_sms;
-  options.gradient_dtype = model.ring_gradient_dtype;
-  return options;
-}
-
 Tensor upload(Context& context, const std::vector<float>& values) {
   const Tensor tensor = context.arena.allocate({static_cast<std::int64_t>(values.size())},
                                                DType::kFloat32, MemoryKind::kParameters);
@@ -31,12 +17,27 @@ Tensor upload(Context& context, const std::vector<float>& values) {
 
 }  // namespace
 
+SequenceAttentionOptions attention_options(const ModelConfig& config, int ring_sms,
+                                           DType ring_gradient_dtype) {
+  const AttentionType type = config.resolved_attention_type();
+  SequenceAttentionOptions options;
+  options.transport = config.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather;
+  if (type == AttentionType::kBlockwise || type == AttentionType::kRingBlockwise) {
+    options.query_chunk_size = config.scan_query_chunk_size;
+    options.key_chunk_size = config.scan_key_chunk_size;
+  }
+  options.ring_sms = ring_sms;
+  options.gradient_dtype = ring_gradient_dtype;
+  return options;
+}
+
 LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParameters& parameters,
                        const std::vector<SequenceLayout>& layouts, const Options& options)
     : context_(context),
       config_(config),
       parameters_(parameters),
-      attention_(context, layouts, attention_options(config, options)),
+      attention_(context, layouts,
+                 attention_options(config, options.ring_sms, options.ring_gradient_dtype)),
       vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
                            context.mesh.tp->size())),
       head_(context,

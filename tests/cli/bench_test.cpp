@@ -303,7 +303,8 @@ TEST(BenchSp, TimesAttentionOfAllRanksBesideOneKernel) {
     ASSERT_EQ(rows.size(), 3u);
     for (const nlohmann::json& row : rows) {
       EXPECT_EQ(row.at("sp_type"), sp_type);
-      EXPECT_EQ(row.at("ranks"), 2);
+      EXPECT_EQ(row.at("sp"), 2);
+      EXPECT_EQ(row.at("key_value"), "rotated");
       EXPECT_NEAR(row.at("ratio").get<double>() * row.at("sp_ms").get<double>(),
                   row.at("whole_ms").get<double>(), 1e-9);
       EXPECT_GE(row.at("waiting_share").get<double>(), 0);
@@ -312,6 +313,28 @@ TEST(BenchSp, TimesAttentionOfAllRanksBesideOneKernel) {
     EXPECT_NEAR(rows[2].at("sp_ms").get<double>(),
                 rows[0].at("sp_ms").get<double>() + rows[1].at("sp_ms").get<double>(), 1e-9);
   }
+}
+
+TEST(BenchSp, RefusesWhatItDoesNotTime) {
+  const auto refuses = [](const std::string& argument, const std::string& why) {
+    const ProgramResult result = bench_part("sp", small_step({argument}));
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_NE(result.errors.find(why), std::string::npos) << result.errors;
+  };
+  refuses("--mesh_dim=1,1,1,1", "needs an sp axis of several ranks");
+}
+
+TEST(BenchSp, DividesTheSequenceOfAMeshByItsSpAxis) {
+  std::vector<std::string> arguments = small_step({"--json"});
+  arguments.insert(arguments.begin(), {"bench", "sp", "--device=cpu", "--warmups=0", "--runs=1",
+                                       "--mesh_dim=1,1,2,2"});
+  const ProgramResult result = run_program_on_ranks(4, arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const nlohmann::json row = rows_of(result.output).at(0);
+  EXPECT_EQ(row.at("sp"), 2);
+  EXPECT_EQ(row.at("key_value"), "gathered");
+  arguments.push_back("--packing=documents");
+  EXPECT_EQ(run_program_on_ranks(4, arguments).exit_code, 2);
 }
 
 }  // namespace

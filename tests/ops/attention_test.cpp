@@ -94,6 +94,16 @@ TEST_P(AttentionTest, IsDeterministic) {
   EXPECT_TRUE(all_close(again.dvalue, once.dvalue, {}));
 }
 
+TEST_P(AttentionTest, OneProcessorGivesTheSameBits) {
+  const AttentionCase& c = test_case();
+  AttentionProblem problem = problem_of(c, dtype());
+  const AttentionResult all = attend(device(), dtype(), problem, c.num_steps, c.first_part);
+  problem.free_processors = 1 << 20;  // one is left: everything is done by one after the other
+  const AttentionResult one = attend(device(), dtype(), problem, c.num_steps, c.first_part);
+  EXPECT_TRUE(all_close(one.out, all.out, {}));
+  EXPECT_TRUE(all_close(one.lse, all.lse, {}));
+}
+
 TEST_P(AttentionTest, RoundsKeyAndValueGradientsOnce) {
   const AttentionCase& c = test_case();
   AttentionProblem problem = problem_of(c, dtype());

@@ -93,16 +93,18 @@ TEST_P(RmsNormTest, IsDeterministic) {
   EXPECT_TRUE(all_close(again.dx, once.dx, {}));
 }
 
-RT_INSTANTIATE_OP_TEST(RmsNormTest, (std::vector<RmsNormCase>{{"no_rows", 0, 64},
-                                                              {"one", 1, 1},
-                                                              {"narrow", 5, 48},
-                                                              {"ragged", 131, 100},
-                                                              {"wide", 7, 4096},
-                                                              {"many_wide_rows", 401, 4096},
-                                                              {"very_wide", 5, 5000},
-                                                              {"many_odd_and_wide", 300, 1031},
-                                                              {"odd_and_wide", 3, 1031},
-                                                              {"many_rows", 1030, 256}}));
+RT_INSTANTIATE_OP_TEST(RmsNormTest,
+                       (std::vector<RmsNormCase>{{"no_rows", 0, 64},
+                                                 {"one", 1, 1},
+                                                 {"narrow", 5, 48},
+                                                 {"ragged", 131, 100},
+                                                 {"wide", 7, 4096},
+                                                 {"many_wide_rows", 401, 4096},
+                                                 {"very_wide", 5, 5000},
+                                                 {"many_odd_and_wide", 300, 1031},
+                                                 {"many_wider_than_a_block_holds", 300, 9216},
+                                                 {"odd_and_wide", 3, 1031},
+                                                 {"many_rows", 1030, 256}}));
 
 TEST(RmsNormOracleTest, HandWorkedValuesAndFiniteDifferences) {
   TestDevice& cpu = TestDevice::shared(DeviceType::kCpu);

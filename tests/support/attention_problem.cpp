@@ -155,7 +155,8 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
                                         .first = first,
                                         .last = last,
                                         .query_chunk_size = problem.query_chunk_size,
-                                        .key_chunk_size = problem.key_chunk_size},
+                                        .key_chunk_size = problem.key_chunk_size,
+                                        .free_processors = problem.free_processors},
                                        device.stream());
   }
   device.backend().attention_delta({.out = out, .dout = dout, .delta = delta}, device.stream());

@@ -20,6 +20,7 @@ struct AttentionProblem {
   float softmax_scale = 1;
   std::int64_t query_chunk_size = 0;
   std::int64_t key_chunk_size = 0;
+  int free_processors = 0;        ///< as in AttentionForwardArgs
   bool rounds_key_value = false;  ///< dkey and dvalue are written in the compute type
 };
 

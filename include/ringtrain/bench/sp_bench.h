@@ -5,6 +5,7 @@
 
 #include "ringtrain/comm/world.h"
 #include "ringtrain/config/train_config.h"
+#include "ringtrain/parallel/mesh.h"
 
 /// Timing of one layer's attention over the sp axis of a run, on all its ranks and their links.
 namespace ringtrain {
@@ -32,11 +33,12 @@ class SpBench {
   /// Times passes by the device's clock: medians of bench.runs rounds after bench.warmups, in each
   /// of which every rank attends once to a whole sequence by itself, and as often as there are sp
   /// ranks to its share with the others. Inputs are random normal numbers.
-  /// Errors: those of Runtime.
+  /// Errors: InvalidArgument without an sp axis and for what it does not do; those of Runtime.
   SpTimes run();
-  /// The device, what computes and the mesh, for the table. Valid after `run`.
+  /// The device and what computes, for the table. Valid after `run`, as the next two.
   std::string description() const;
-  /// The layout in use. Valid after `run`.
+  MeshShape mesh() const;
+  /// The layout in use.
   std::string layout() const;
 
  private:

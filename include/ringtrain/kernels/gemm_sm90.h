@@ -8,8 +8,9 @@
 
 /// Matrix products on Hopper's tensor cores: bf16 in, fp32 sums, all matrices row-major. A sum does
 /// not depend on the other rows and columns: equal inputs give equal bits whatever M and N are.
-/// Launchers enqueue on `stream` and return without waiting.
-/// Errors: InvalidArgument where *_sm90_supports says no; DeviceError if the launch is refused.
+/// Launchers enqueue on `stream` and return without waiting. Launches on one device must not
+/// overlap: they share a counter of tiles. Errors: InvalidArgument where *_sm90_supports says no;
+/// DeviceError if the launch is refused.
 namespace ringtrain::kernels {
 
 /// out = op(a) op(b), with op the transpose where asked, and what is added to it.

@@ -20,6 +20,10 @@ struct DeviceBatch {
   Tensor lowest_visible;  ///< [batch, tokens of the ulysses group] int32, or absent
 };
 
+/// How a model's layers attend over the sp axis.
+SequenceAttentionOptions attention_options(const ModelConfig& config, int ring_sms,
+                                           DType ring_gradient_dtype);
+
 /// A LLaMA model on one rank of a mesh: the whole forward and backward pass.
 class LlamaModel {
  public:

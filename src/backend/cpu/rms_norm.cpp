@@ -16,11 +16,12 @@ void rms_norm(const RmsNormArgs& args) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = args.x.data<T>() + row * width;
     T* out = args.out.data<T>() + row * width;
-    const A squares = sum_over<A>(width, [x](std::int64_t i) {
-      const A value = static_cast<A>(x[i]);
+    const double squares = sum_over<double>(width, [x](std::int64_t i) {
+      const auto value = static_cast<double>(static_cast<A>(x[i]));
       return value * value;
     });
-    const A scale = A{1} / std::sqrt(squares / static_cast<A>(width) + static_cast<A>(args.eps));
+    const double mean = squares / static_cast<double>(width);
+    const A scale = static_cast<A>(1 / std::sqrt(mean + static_cast<double>(args.eps)));
     rstd[row] = scale;
     for (std::int64_t i = 0; i < width; ++i) {
       const T normalised = static_cast<T>(static_cast<A>(x[i]) * scale);

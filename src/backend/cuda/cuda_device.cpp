@@ -180,8 +180,9 @@ class CudaDevice final : public Device {
     return data;
   }
   void deallocate_host(void* memory) noexcept override {
+    decltype(pinned_)::node_type freed;  // takes a while: not under the lock
     const std::lock_guard lock(mutex_);
-    pinned_.erase(memory);
+    freed = pinned_.extract(memory);
   }
 
   void copy_to_device(void* device, const void* host, std::size_t bytes, Stream& stream) override {

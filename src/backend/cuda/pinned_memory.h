@@ -8,7 +8,8 @@ namespace ringtrain {
 /// all threads and then pinned. The driver's own allocation clears 4 KiB pages on one core.
 class PinnedMemory {
  public:
-  /// Errors: DeviceError naming the bytes wanted.
+  /// Errors: DeviceError naming the bytes wanted. Whether the host has so much is to be known
+  /// before (core/host_memory.h): Linux ends a process that touches more.
   explicit PinnedMemory(std::size_t bytes);
   ~PinnedMemory();
   PinnedMemory(const PinnedMemory&) = delete;
