@@ -15,22 +15,24 @@ namespace ringtrain {
 namespace {
 
 constexpr std::int64_t kLayers = 5, kHidden = 128, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 32;
-constexpr std::int64_t kFfn = 256, kVocabulary = 512, kBatch = 8, kTokens = 64;
+constexpr std::int64_t kFfn = 256, kVocabulary = 512, kTokens = 64;
 
 struct WireCase {
   std::string name;
   MeshShape mesh;
   std::string attention_type = "ring_blockwise";
   std::string dtype = "fp32";
+  std::int64_t batch = 8;
 };
 std::ostream& operator<<(std::ostream& out, const WireCase& c) {
-  return out << c.mesh.to_string() << " " << c.attention_type << " " << c.dtype;
+  return out << c.mesh.to_string() << " " << c.attention_type << " " << c.dtype << " batch "
+             << c.batch;
 }
 
 TrainConfig config_of(const WireCase& c) {
   TrainConfig config;
   config.dtype = c.dtype;
-  config.train_dataset.json_dataset.batch_size = kBatch;
+  config.train_dataset.json_dataset.batch_size = c.batch;
   config.train_dataset.json_dataset.seq_length = kTokens;
   ModelConfig& model = config.llama;
   model.vocab_size = kVocabulary;
@@ -64,7 +66,8 @@ Bytes count(const WireCase& c) {
 Bytes formula(const WireCase& c) {
   const std::int64_t tp = c.mesh.tp, sp = c.mesh.sp, dp = c.mesh.dp, shards = c.mesh.fsdp * sp;
   const std::int64_t compute = c.dtype == "bf16" ? 2 : 4, fp32 = 4, fp64 = 8;
-  const std::int64_t rows = kBatch / (dp * c.mesh.fsdp) * kTokens / sp;  // tokens of a rank
+  const std::int64_t sequences = c.batch / (dp * c.mesh.fsdp);
+  const std::int64_t rows = sequences * kTokens / sp;  // tokens of a rank
 
   // Units as flat buffers: each shard is padded to 128 elements.
   const auto padded = [&](std::int64_t elements) {
@@ -103,9 +106,12 @@ Bytes formula(const WireCase& c) {
         2 * (tp - 1) * (activations + 4 * rows * fp32 + num_tensors * fp64) / tp;
   }
   if (ring > 1 && c.attention_type == "ring_blockwise") {
-    // Half of the gradients are P - 1 hops under way, the others P.
+    // Half of the gradients are P - 1 hops under way, the others P; of several sequences whole
+    // ones.
+    const std::int64_t first =
+        sequences > 1 ? key_value / sequences * (sequences / 2) : key_value / 2;
     bytes[{"sp", "exchange"}] =
-        kLayers * (2 * (ring - 1) * key_value * compute + (2 * ring - 1) * key_value * fp32 / 2);
+        kLayers * (2 * (ring - 1) * key_value * compute + (ring * key_value - first) * fp32);
   } else if (ring > 1) {
     bytes[{"sp", "all_gather"}] = kLayers * 2 * (ring - 1) * key_value * compute;
     bytes[{"sp", "reduce_scatter"}] = kLayers * (ring - 1) * key_value * fp32;
@@ -132,6 +138,8 @@ INSTANTIATE_TEST_SUITE_P(
                       WireCase{"dp", {2, 1, 1, 1}}, WireCase{"tp", {1, 1, 2, 1}},
                       WireCase{"ring", {1, 1, 1, 4}},
                       WireCase{"ring_bf16", {1, 1, 1, 4}, "ring_blockwise", "bf16"},
+                      WireCase{"ring_of_one_sequence", {1, 1, 1, 4}, "ring_blockwise", "fp32", 1},
+                      WireCase{"ring_of_three", {1, 1, 1, 4}, "ring_blockwise", "fp32", 3},
                       WireCase{"gathered", {1, 1, 1, 4}, "blockwise"},
                       WireCase{"ulysses", {1, 1, 1, 4, 4}},
                       WireCase{"hybrid_bf16", {1, 1, 1, 8, 2}, "ring_blockwise", "bf16"},
