@@ -288,6 +288,35 @@ void check_repeat(const Sizes& s, int runs) {
   fmt::print("FAIL repeat {}: {} of {} runs differ\n", s.name(), different, runs);
 }
 
+// Steps of parts of the heads, one with state and one without, on two streams at once.
+void check_heads(const Sizes& s) {
+  const Inputs in(s);
+  const Outputs outputs(s);
+  const int group = s.query_heads / s.kv_heads;
+  const int first = s.kv_heads / 2 * group;
+  cudaStream_t streams[2];
+  for (auto& stream : streams) {
+    RT_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  }
+  RT_CUDA_CHECK(cudaDeviceSynchronize());
+  for (int step = 0; step < 2; ++step) {
+    for (const int part : {0, 1}) {
+      Launch args = bound(s, in, outputs);
+      args.visible = {0, s.query_tokens, step * s.key_tokens / 2, s.key_tokens / 2, s.key_tokens};
+      args.first = step == 0;
+      args.last = step == 1;
+      args.first_head = part * first;
+      args.num_heads = part == 0 ? first : s.query_heads - first;
+      kernels::launch_attention_forward_sm90(args, streams[part]);
+    }
+  }
+  RT_CUDA_CHECK(cudaDeviceSynchronize());
+  for (auto& stream : streams) RT_CUDA_CHECK(cudaStreamDestroy(stream));
+  const auto positions = iota(s.key_tokens);
+  const std::string name = fmt::format("{} parts of heads", s.name());
+  compare(name, s, in, outputs.take(name, s), nullptr, &positions);
+}
+
 void check_head_dim(int h) {
   const int causal = 0;
   const int steps[] = {1, 63, 64, 65, 127, 128, 129, 191, 193, 200, 385, 1000};
@@ -323,6 +352,8 @@ void check_head_dim(int h) {
     check_ring(LayoutKind::kStriped, 4, {1, 200, 200, 2, 2, h}, max_blocks, 6.0f);
   }
   check_repeat({2, 1500, 1500, 6, 3, h}, 100);
+  check_heads({2, 1000, 1000, 6, 3, h});
+  check_heads({1, 4096, 4096, 16, 16, h});
 }
 
 void time_shape(const Sizes& s, bool causal, bool resumes) {

@@ -1,6 +1,7 @@
 // The launcher of the Hopper attention forward: tensor maps, the order of tiles and the grid. The
 // kernel is in attention_forward_sm90.cuh; bench/attention_forward_sm90 checks and times it.
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "kernels/attention_forward_sm90_params.cuh"
@@ -13,11 +14,19 @@
 namespace ringtrain::kernels {
 namespace {
 
-__device__ ItemCounter item_counter;
+constexpr unsigned kCounters = 64;
+__device__ ItemCounter item_counters[kCounters];
 
 // Keys and values of the heads worked on at a time: stay in L2 (50 MB) beside queries and outputs.
 constexpr std::int64_t kSectionBytes = std::int64_t{16} << 20;
 constexpr double kLog2E = 1.4426950408889634;
+
+ItemCounter* next_counter() {
+  static std::atomic<unsigned> launches{0};
+  void* counters = nullptr;
+  RT_CUDA_CHECK(cudaGetSymbolAddress(&counters, item_counters));
+  return static_cast<ItemCounter*>(counters) + launches++ % kCounters;
+}
 
 }  // namespace
 
@@ -52,12 +61,12 @@ void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStr
   params.partial = args.partial;
   params.lse = args.lse;
   params.lowest = args.lowest;
-  void* counter = nullptr;
-  RT_CUDA_CHECK(cudaGetSymbolAddress(&counter, item_counter));
-  params.counter = static_cast<ItemCounter*>(counter);
+  params.counter = next_counter();
+  params.first_head = args.first_head;
+  params.num_heads = args.num_heads > 0 ? args.num_heads : args.query_heads;
   const std::int64_t group = args.query_heads / args.kv_heads;
   const std::int64_t kv_head_bytes = 2 * 2 * args.visible.kn * args.head_dim;
-  params.order = tile_order(args.query_tokens, tiles.query_tile(), args.batch * args.query_heads,
+  params.order = tile_order(args.query_tokens, tiles.query_tile(), args.batch * params.num_heads,
                             group, kv_head_bytes / group, kSectionBytes);
   params.visible = visible_keys(args.visible);
   params.query_tokens = args.query_tokens;

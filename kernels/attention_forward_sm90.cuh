@@ -38,13 +38,13 @@ __device__ void produce_attention_forward_sm90(
     item = next_item;
     // The last rows see most keys.
     const int first_row = (params.order.num_tiles - 1 - tile.rank) * Layout::kQueryTile;
-    const int batch = tile.head / params.query_heads;
+    const int batch = tile.head / params.num_heads;
     const int* lowest =
         kDocuments ? params.lowest + std::int64_t{batch} * params.query_tokens : nullptr;
     const KeyTiles tiles = key_tiles<Layout::kQueryTile, Layout::kKeyTile>(
         params.visible, lowest, first_row, params.query_tokens);
     if (tiles.empty() && !params.first && !params.last) continue;  // the state stays
-    const int head = tile.head - batch * params.query_heads;
+    const int head = params.first_head + tile.head - batch * params.num_heads;
 
     pipes.item.producer_wait(item_at);
     volatile auto& told = items[item_at.stage];

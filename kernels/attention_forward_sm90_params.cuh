@@ -22,6 +22,8 @@ struct AttentionForwardSm90Params {
   VisibleKeys visible;
   int query_tokens;
   int query_heads;
+  int first_head;  // of num_heads, which are worked on
+  int num_heads;
   int heads_per_kv_head;
   int head_dim;
   float scale_log2;  // softmax_scale * log2(e): weights are powers of two

@@ -48,7 +48,8 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
       compute_(device.make_stream(StreamPriority::kNormal)),
       ring_(device.make_stream(StreamPriority::kHigh)),
       others_(device.make_stream(StreamPriority::kNormal)),
-      trace_(device, {compute_.get(), ring_.get(), others_.get()}) {
+      beside_(device.make_stream(StreamPriority::kNormal)),
+      trace_(device, {compute_.get(), ring_.get(), others_.get(), beside_.get()}) {
   auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
   link_ = link.get();
   mesh_ = mesh_around(make_observed_communicator(std::move(link), trace_), device, what);
@@ -61,8 +62,8 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
   memory_.emplace(device, plan.device.bytes);
   arena_.emplace(memory_->data(), memory_->bytes());
   bind_workspace(ops, *arena_);
-  context_.emplace(Context{device, ops, *arena_, mesh_, *compute_, *ring_, *others_, compute, host_,
-                           *others_, *others_, &trace_});
+  context_.emplace(Context{device, ops, *arena_, mesh_, *compute_, *ring_, *others_, *beside_,
+                           compute, host_, *others_, *others_, &trace_});
   attention_.emplace(*context_, work_of(what), options_of(what));
 }
 

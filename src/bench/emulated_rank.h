@@ -24,7 +24,7 @@ class EmulatedRank {
  private:
   Device& device_;
   Backend& ops_;
-  std::unique_ptr<Stream> compute_, ring_, others_;
+  std::unique_ptr<Stream> compute_, ring_, others_, beside_;
   StreamTrace trace_;
   EmulatedLink* link_;  // the ring of the mesh
   Mesh mesh_;

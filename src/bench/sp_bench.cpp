@@ -52,9 +52,9 @@ Mesh one_rank_mesh(Device& device) {
 struct Contenders {
   Contenders(Context& context, const TrainConfig& config)
       : alone_mesh(one_rank_mesh(context.device)),
-        alone{context.device,  context.ops,     context.arena,    alone_mesh,
-              context.compute, context.ring,    context.params,   context.compute_dtype,
-              context.host,    context.to_host, context.to_device},
+        alone{context.device,        context.ops,  context.arena,   alone_mesh,
+              context.compute,       context.ring, context.params,  context.beside,
+              context.compute_dtype, context.host, context.to_host, context.to_device},
         share(context,
               work_of(config, context.mesh.shape, layouts_of(config, context.mesh.shape).front()),
               options_of(config)),

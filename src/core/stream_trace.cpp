@@ -1,6 +1,7 @@
 #include "ringtrain/core/stream_trace.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "ringtrain/core/error.h"
 
@@ -23,8 +24,9 @@ Event& StreamTrace::next_event() {
 void StreamTrace::begin(Stream& stream, const Label& label) {
   if (!is_on_) return;
   const std::size_t at = index_of(stream);
-  const bool is_exposed = at == 0 && label.group != nullptr;
-  if (detail_ == Detail::kExposed && !is_exposed) {
+  const bool matters =
+      (at == kCompute && label.group != nullptr) || (at == kBeside && label.group == nullptr);
+  if (detail_ == Detail::kExposed && !matters) {
     open_[at].push_back(kSkipped);
     return;
   }
@@ -97,14 +99,28 @@ double StreamTrace::exposed_share() {
 }
 
 double exposed_seconds(const std::vector<StreamTrace::Timed>& regions) {
-  double waited = 0;
-  double counted_to = 0;
-  for (const StreamTrace::Timed& each : regions) {
-    if (each.stream != 0 || each.group.empty()) continue;
-    waited += std::max(0.0, each.end_s - std::max(counted_to, each.begin_s));
-    counted_to = std::max(counted_to, each.end_s);
+  using Span = std::pair<double, double>;
+  // Regions of a stream come in the order of their beginning.
+  const auto spans_of = [&](std::size_t stream, bool of_a_group) {
+    std::vector<Span> spans;
+    for (const StreamTrace::Timed& each : regions) {
+      if (each.stream != stream || each.group.empty() == of_a_group) continue;
+      const double begin = std::max(each.begin_s, spans.empty() ? 0.0 : spans.back().second);
+      if (begin < each.end_s) spans.emplace_back(begin, each.end_s);
+    }
+    return spans;
+  };
+  const std::vector<Span> computing = spans_of(StreamTrace::kBeside, false);
+  double exposed = 0;
+  std::size_t first = 0;  // of those that end after the wait begins
+  for (const auto& [begin, end] : spans_of(StreamTrace::kCompute, true)) {
+    exposed += end - begin;
+    while (first < computing.size() && computing[first].second <= begin) ++first;
+    for (std::size_t i = first; i < computing.size() && computing[i].first < end; ++i) {
+      exposed -= std::min(end, computing[i].second) - std::max(begin, computing[i].first);
+    }
   }
-  return waited;
+  return exposed;
 }
 
 }  // namespace ringtrain

@@ -195,6 +195,11 @@ void check_args(const AttentionForwardArgs& args) {
     check.tensor("partial", args.partial, args.query.shape(), {accumulator_of(type)});
   }
   if (args.last) check.tensor("out", args.out, args.query.shape(), {type});
+  const std::int64_t heads = args.query.size(2);
+  const std::int64_t group = args.key.size(2) > 0 ? heads / args.key.size(2) : 1;
+  check.require(args.first_head >= 0 && args.num_heads >= 0 && args.first_head % group == 0 &&
+                    args.num_heads % group == 0 && args.first_head + args.num_heads <= heads,
+                "the range of heads is not one of whole groups");
 }
 
 void check_args(const AttentionDeltaArgs& args) {

@@ -150,7 +150,8 @@ void SequenceAttention::attend_backward(const Backward& args, Tensor delta) {
 }
 
 void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key_value,
-                                     int key_rank, int free_processors) {
+                                     int key_rank, int free_processors,
+                                     const std::vector<Lane>& lanes) {
   if (!is_visible(key_rank)) return;
   AttentionForwardArgs step{args.query,
                             key_value[0],
@@ -165,8 +166,25 @@ void SequenceAttention::forward_step(const Forward& args, Fold& fold, Tensor key
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
   step.free_processors = free_processors;
-  const Region region(context_.observer, context_.compute, {"attention forward"});
-  context_.ops.attention_forward(step, context_.compute);
+  for (const Lane& lane : lanes) {
+    step.first_head = lane.first_head;
+    step.num_heads = lane.num_heads;
+    const Region region(context_.observer, *lane.stream, {"attention forward"});
+    context_.ops.attention_forward(step, *lane.stream);
+  }
+}
+
+// Each half of the heads on a stream of its own, where that leaves communication what it wants:
+// behind the last blocks of one half, the other begins.
+std::vector<SequenceAttention::Lane> SequenceAttention::lanes_of(const Forward& args) const {
+  const std::int64_t heads = args.query.size(2);
+  const std::int64_t kv_heads = args.key_value.size(3);
+  if (num_ranks() == 1 || kv_heads < 2 || options_.ring_sms > 0 ||
+      !steps_overlap(args.query, args.key_value, args.lowest_visible)) {
+    return {{&context_.compute, 0, 0}};
+  }
+  const std::int64_t half = kv_heads / 2 * (heads / kv_heads);
+  return {{&context_.compute, 0, half}, {&context_.beside, half, heads - half}};
 }
 
 SequenceAttention::KeyPart SequenceAttention::whole(const Tensor& key_value) {
@@ -203,22 +221,22 @@ Tensor SequenceAttention::part_of(const Tensor& block, const KeyPart& part) {
 
 void SequenceAttention::backward_step(const Backward& args, Tensor delta, Tensor key_value,
                                       int key_rank, Tensor dkey_value, const Parts& parts,
-                                      bool overwrite) {
-  const Region region(context_.observer, context_.compute, {"attention backward"});
+                                      bool overwrite, Stream& stream) {
+  const Region region(context_.observer, stream, {"attention backward"});
   for (const KeyPart& part : parts) {
-    backward_part(args, delta, key_value, key_rank, dkey_value, part, overwrite);
+    backward_part(args, delta, key_value, key_rank, dkey_value, part, overwrite, stream);
   }
 }
 
 void SequenceAttention::backward_part(const Backward& args, Tensor delta, Tensor key_value,
                                       int key_rank, Tensor dkey_value, const KeyPart& part,
-                                      bool overwrite) {
+                                      bool overwrite, Stream& stream) {
   const Tensor dkey = part_of(dkey_value[0], part);
   const Tensor dvalue = part_of(dkey_value[1], part);
   if (!is_visible(key_rank, part)) {
     if (!overwrite) return;
-    context_.ops.fill(dkey, 0, context_.compute);
-    context_.ops.fill(dvalue, 0, context_.compute);
+    context_.ops.fill(dkey, 0, stream);
+    context_.ops.fill(dvalue, 0, stream);
     return;
   }
   const auto rows = [&](const Tensor& tensor) {
@@ -238,22 +256,39 @@ void SequenceAttention::backward_part(const Backward& args, Tensor delta, Tensor
   step.overwrite_key_value = overwrite;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
-  context_.ops.attention_backward(step, context_.compute);
+  context_.ops.attention_backward(step, stream);
 }
 
-void SequenceAttention::wait_for_hop(const char* what, int step, const Event& event) {
-  context_.wait_for(event,
-                    {.what = what, .index = step, .group = context_.mesh.ring->name().c_str()});
+bool SequenceAttention::steps_overlap(const Tensor& query, const Tensor& key_value,
+                                      const Tensor& lowest) const {
+  for (int r = 0; r < num_ranks(); ++r) {
+    if (!is_visible(r)) continue;
+    if (!context_.ops.attention_overlaps(query, mask(lowest, r, whole(key_value)))) return false;
+  }
+  return true;
+}
+
+void SequenceAttention::wait_for_hop(const char* what, int step, const Event& event,
+                                     Stream& stream) {
+  const Region region(context_.observer, stream,
+                      {.what = what, .index = step, .group = context_.mesh.ring->name().c_str()});
+  stream.wait(event);
+}
+
+void SequenceAttention::order(Stream& before, Stream& after) {
+  if (&before == &after) return;
+  before.record(*computed_);
+  after.wait(*computed_);
 }
 
 Transfer SequenceAttention::to_next(Tensor sent, Tensor received) const {
   return {sent, (rank() + 1) % num_ranks(), received, (rank() + num_ranks() - 1) % num_ranks()};
 }
 
+// The hop may start once `users` have finished with the buffers that it reads and fills.
 void SequenceAttention::hop(const char* what, int step, std::span<const Transfer> transfers,
-                            Event& done) {
-  context_.compute.record(*computed_);
-  context_.ring.wait(*computed_);
+                            Event& done, std::span<Stream* const> users) {
+  for (Stream* user : users) order(*user, context_.ring);
   {
     const Region region(context_.observer, context_.ring, {what, nullptr, step});
     context_.mesh.ring->exchange(transfers, context_.ring);
@@ -269,16 +304,23 @@ void SequenceAttention::ring_forward(const Forward& args, Fold& fold) {
     buffers[static_cast<std::size_t>(i)] =
         context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
   }
+  const std::vector<Lane> lanes = lanes_of(args);
+  std::vector<Stream*> streams;
+  for (const Lane& lane : lanes) streams.push_back(lane.stream);
+  order(context_.compute, *streams.back());
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_);
-    forward_step(args, fold, current, owner(step), last ? 0 : options_.ring_sms);
-    if (!last) wait_for_hop("waiting for hop", step, *arrived_);
+    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_, streams);
+    forward_step(args, fold, current, owner(step), last ? 0 : options_.ring_sms, lanes);
+    for (Stream* stream : streams) {
+      if (!last) wait_for_hop("waiting for hop", step, *arrived_, *stream);
+    }
     current = next;
   }
+  order(*streams.back(), context_.compute);
 }
 
 // The gradients of the block that is here, on their way around the ring.
@@ -308,29 +350,30 @@ SequenceAttention::Travel SequenceAttention::make_travel(Tensor dkey_value) {
   return travel;
 }
 
-void SequenceAttention::send(const Travel& travel, const Parts& message, int step, Event& done) {
+void SequenceAttention::send(const Travel& travel, const Parts& message, int step, Event& done,
+                             Stream& stream) {
   const Tensor sent = travel.rounded ? travel.rounded : travel.sum(step);
   const Tensor received = travel.rounded ? travel.received : travel.sum(step + 1);
-  if (travel.rounded) cast_parts(message, travel.sum(step), sent);
+  if (travel.rounded) cast_parts(message, travel.sum(step), sent, stream);
   std::vector<Transfer> transfers;
   for (const KeyPart& part : message) {
     for (int i = 0; i < 2; ++i) {
       transfers.push_back(to_next(part_of(sent[i], part), part_of(received[i], part)));
     }
   }
-  hop("gradient hop", step, transfers, done);
+  hop("gradient hop", step, transfers, done, std::array{&stream});
 }
 
 void SequenceAttention::receive(const Travel& travel, const Parts& message, int step,
-                                const Event& done) {
-  wait_for_hop("waiting for gradient hop", step, done);
-  if (travel.rounded) cast_parts(message, travel.received, travel.sum(step + 1));
+                                const Event& done, Stream& stream) {
+  wait_for_hop("waiting for gradient hop", step, done, stream);
+  if (travel.rounded) cast_parts(message, travel.received, travel.sum(step + 1), stream);
 }
 
-void SequenceAttention::cast_parts(const Parts& message, Tensor in, Tensor out) {
+void SequenceAttention::cast_parts(const Parts& message, Tensor in, Tensor out, Stream& stream) {
   for (const KeyPart& part : message) {
     for (int i = 0; i < 2; ++i) {
-      context_.ops.cast(part_of(in[i], part), part_of(out[i], part), context_.compute);
+      context_.ops.cast(part_of(in[i], part), part_of(out[i], part), stream);
     }
   }
 }
@@ -339,11 +382,12 @@ void SequenceAttention::cast_parts(const Parts& message, Tensor in, Tensor out) 
 // rank adds its contribution to what the ranks before it have added, one message after the other,
 // and sends each on while the next is computed, until they are with their owner again. The first
 // message sets out at step 1: this rank adds its own part when it returns, behind which the second
-// one's last hop is hidden.
+// one's last hop is hidden. Where steps may overlap, each message has a stream that computes: what
+// one leaves idle in its last blocks, and while it waits, the other takes.
 void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   if (num_ranks() == 1) {
     backward_step(args, delta, args.key_value, rank(), args.dkey_value, {whole(args.key_value)},
-                  true);
+                  true, context_.compute);
     return;
   }
   const auto allocate = [&](DType dtype) {
@@ -352,26 +396,35 @@ void SequenceAttention::ring_backward(const Backward& args, Tensor delta) {
   const std::array buffers{allocate(args.key_value.dtype()), allocate(args.key_value.dtype())};
   Travel travel = make_travel(args.dkey_value);
   const Messages messages = messages_of(args.key_value);
+  const bool overlaps = steps_overlap(args.query, args.key_value, args.lowest_visible);
+  const std::array<Stream*, kNumMessages> streams{&context_.compute,
+                                                  overlaps ? &context_.beside : &context_.compute};
+  order(context_.compute, *streams[1]);
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
     const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_);
+    if (!last) hop("hop", step, std::array{to_next(current, next)}, *arrived_, streams);
     for (std::size_t m = 0; m < kNumMessages; ++m) {
       const int first = m == 0 ? 1 : 0;
       if (step < first) continue;
-      if (step > first) receive(travel, messages[m], step - 1, *returned_[m]);
-      backward_step(args, delta, current, owner(step), travel.sum(step), messages[m],
-                    step == first);
-      send(travel, messages[m], step, *returned_[m]);
+      if (step > first) receive(travel, messages[m], step - 1, *returned_[m], *streams[m]);
+      backward_step(args, delta, current, owner(step), travel.sum(step), messages[m], step == first,
+                    *streams[m]);
+      send(travel, messages[m], step, *returned_[m], *streams[m]);
     }
-    if (!last) wait_for_hop("waiting for hop", step, *arrived_);
+    if (!last) {
+      wait_for_hop("waiting for hop", step, *arrived_, *streams[0]);
+      if (streams[1] != streams[0]) wait_for_hop("waiting for hop", step, *arrived_, *streams[1]);
+    }
     current = next;
   }
-  receive(travel, messages[0], num_ranks() - 1, *returned_[0]);
-  backward_step(args, delta, args.key_value, rank(), args.dkey_value, messages[0], false);
-  receive(travel, messages[1], num_ranks() - 1, *returned_[1]);
+  receive(travel, messages[0], num_ranks() - 1, *returned_[0], context_.compute);
+  backward_step(args, delta, args.key_value, rank(), args.dkey_value, messages[0], false,
+                context_.compute);
+  order(*streams[1], context_.compute);
+  receive(travel, messages[1], num_ranks() - 1, *returned_[1], context_.compute);
 }
 
 Tensor SequenceAttention::gather_key_value(Tensor key_value) {
@@ -384,14 +437,15 @@ Tensor SequenceAttention::gather_key_value(Tensor key_value) {
 
 void SequenceAttention::gathered_forward(const Forward& args, Fold& fold) {
   const Tensor all = gather_key_value(args.key_value);
-  for (int r = 0; r < num_ranks(); ++r) forward_step(args, fold, all[r], r, 0);
+  for (int r = 0; r < num_ranks(); ++r)
+    forward_step(args, fold, all[r], r, 0, {{&context_.compute, 0, 0}});
 }
 
 void SequenceAttention::gathered_backward(const Backward& args, Tensor delta) {
   const Tensor all = gather_key_value(args.key_value);
   const Tensor dall = context_.arena.allocate(all.shape(), DType::kFloat32, MemoryKind::kRing);
   for (int r = 0; r < num_ranks(); ++r) {
-    backward_step(args, delta, all[r], r, dall[r], {whole(args.key_value)}, true);
+    backward_step(args, delta, all[r], r, dall[r], {whole(args.key_value)}, true, context_.compute);
   }
   context_.mesh.ring->reduce_scatter(dall, args.dkey_value, ReduceOp::kSum, context_.compute);
 }

@@ -36,6 +36,7 @@ MemoryPlan plan_memory(const PlannedRank& rank, const Rehearsal& rehearsal,
   const std::unique_ptr<Stream> compute = stream();
   const std::unique_ptr<Stream> ring = stream();
   const std::unique_ptr<Stream> params = stream();
+  const std::unique_ptr<Stream> beside = stream();
   const std::unique_ptr<Stream> to_host = stream();
   const std::unique_ptr<Stream> to_device = stream();
   Mesh mesh = make_meta_mesh(rank.mesh, rank.coordinates);
@@ -43,9 +44,9 @@ MemoryPlan plan_memory(const PlannedRank& rank, const Rehearsal& rehearsal,
   Arena arena = Arena::measuring();
   Arena host = Arena::measuring();
   bind_workspace(*ops, arena);
-  Context context{*device,  *ops,     arena,      mesh,
-                  *compute, *ring,    *params,    rank.compute_dtype,
-                  host,     *to_host, *to_device, observer};
+  Context context{
+      *device, *ops,     arena,      mesh,    *compute, *ring, *params, *beside, rank.compute_dtype,
+      host,    *to_host, *to_device, observer};
   rehearsal(context);
   return {.device = {arena.peak(), arena.peak_by_kind()},
           .host = {host.peak(), host.peak_by_kind()}};

@@ -20,10 +20,11 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       compute_(device_->make_stream(StreamPriority::kNormal)),
       ring_(device_->make_stream(StreamPriority::kHigh)),
       params_(device_->make_stream(StreamPriority::kHigh)),
+      beside_(device_->make_stream(StreamPriority::kNormal)),
       to_host_(device_->make_stream(StreamPriority::kNormal)),
       to_device_(device_->make_stream(StreamPriority::kNormal)),
-      marks_(*device_, {compute_.get(), ring_.get(), params_.get()}),
-      trace_(*device_, {compute_.get(), ring_.get(), params_.get()}),
+      marks_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
+      trace_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
       mesh_(observed(
           make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()), config.mesh_order,
                     config.llama.rotates_keys() ? static_cast<int>(config.ring_sms) : 0),
@@ -99,8 +100,8 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   host_.emplace(host_memory_->data(), host_memory_->bytes());
   bind_workspace(*ops_, *arena_);
   context_ = std::make_unique<Context>(Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_,
-                                               *params_, compute_dtype_, *host_, *to_host_,
-                                               *to_device_, &observers_});
+                                               *params_, *beside_, compute_dtype_, *host_,
+                                               *to_host_, *to_device_, &observers_});
 }
 
 WireBytes Runtime::count_wire_bytes(const Rehearsal& rehearsal) {

@@ -24,7 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<const char*, 3> kStreams{"compute", "ring", "params"};
+constexpr std::array<const char*, 4> kStreams{"compute", "ring", "params", "beside"};
 
 double seconds(StreamTrace::Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();

@@ -20,6 +20,7 @@ struct RingCase {
   DeviceType device = DeviceType::kCpu;
   DType compute = DType::kFloat32;
   RingBenchCase what{};
+  bool deterministic = false;  // else steps overlap on a GPU
 };
 
 std::ostream& operator<<(std::ostream& out, const RingCase& c) {
@@ -68,8 +69,12 @@ std::vector<RingCase> ring_cases() {
     gpu.ring_sms = gpu.link.processors = 0;
     gpu.link.transport = LinkTransport::kCopyEngine;
     const auto add = [&](const std::string& name) {
-      cases.push_back(
-          {"gpu_" + std::string(name_of(layout)) + name, DeviceType::kCuda, DType::kBFloat16, gpu});
+      RingCase each{"gpu_" + std::string(name_of(layout)) + name, DeviceType::kCuda,
+                    DType::kBFloat16, gpu};
+      cases.push_back(each);
+      each.name += "_deterministic";
+      each.deterministic = true;
+      cases.push_back(each);
     };
     add("_copy");
     gpu.link.transport = LinkTransport::kProcessors;
@@ -89,7 +94,7 @@ TEST_P(Ring, EqualsUnsplitAttention) {
   const RingCase& c = GetParam();
   const bool on_gpu = c.device == DeviceType::kCuda;
   const auto device = on_gpu ? make_cuda_device(0) : make_cpu_device();
-  const auto ops = on_gpu ? make_cuda_backend(*device) : make_cpu_backend();
+  const auto ops = on_gpu ? make_cuda_backend(*device, c.deterministic) : make_cpu_backend();
   const RingCheck check = check_ring(*device, *ops, c.compute, c.what);
   EXPECT_TRUE(check.passes()) << check.ring.out << " " << check.ring.dquery << " "
                               << check.ring.dkey_value;

@@ -79,18 +79,21 @@ TEST(Trace, HasEveryStreamOfEveryRank) {
                                            "--trace=" + file.string(), "--trace_step=2"}));
   ASSERT_EQ(result.exit_code, 0) << result.errors;
   Streams streams = read_trace(file);
-  EXPECT_EQ(streams.size(), 3u * kRanks);
+  EXPECT_EQ(streams.size(), 4u * kRanks);
   constexpr long kLayers = 2;  // of the debug preset
   for (int rank = 0; rank < kRanks; ++rank) {
     SCOPED_TRACE("rank " + std::to_string(rank));
     const auto& compute = streams[{rank, "compute"}];
     const auto& ring = streams[{rank, "ring"}];
     const auto& params = streams[{rank, "params"}];
-    for (const auto* stream : {&compute, &ring, &params}) expect_nested(*stream);
+    const auto& beside = streams[{rank, "beside"}];
+    for (const auto* stream : {&compute, &ring, &params, &beside}) expect_nested(*stream);
     EXPECT_EQ(count(compute, "forward layer "), kLayers);
     EXPECT_EQ(count(compute, "backward layer "), kLayers);
     EXPECT_EQ(count(compute, "feed-forward backward"), kLayers);
-    EXPECT_EQ(count(compute, "attention backward"), 2 * kLayers * kRanks);
+    // A message of gradients each.
+    EXPECT_EQ(count(compute, "attention backward"), kLayers * kRanks);
+    EXPECT_EQ(count(beside, "attention backward"), kLayers * kRanks);
     EXPECT_EQ(count(compute, "head"), 1);
     EXPECT_EQ(count(compute, "update"), 1);
     EXPECT_EQ(count(ring, "hop "), 2 * kLayers * (kRanks - 1));

@@ -96,6 +96,11 @@ TEST(ExposedSeconds, CountRegionsOfGroupsOnTheComputeStreamOnce) {
       exposed_seconds({region(0, 0, 16, ""), region(0, 1, 3, "sp"), region(1, 2, 9, "sp"),
                        region(0, 4, 8, "param"), region(0, 5, 7, "tp"), region(0, 7, 10, "tp")}),
       2.0 + 4.0 + 2.0);
+  // What computes beside a wait hides it; waits beside do not.
+  EXPECT_EQ(exposed_seconds({region(0, 1, 4, "sp"), region(3, 0, 2, ""), region(3, 2, 3, "sp"),
+                             region(0, 6, 8, "sp"), region(3, 3, 3.5, ""), region(0, 9, 11, "sp"),
+                             region(3, 7, 10, "")}),
+            1.5 + 1.0 + 1.0);
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ void TestContext::finish(DType compute_dtype, std::size_t arena_bytes) {
   compute_ = device_->make_stream(StreamPriority::kNormal);
   ring_ = device_->make_stream(StreamPriority::kHigh);
   params_ = device_->make_stream(StreamPriority::kHigh);
+  beside_ = device_->make_stream(StreamPriority::kNormal);
   to_host_ = device_->make_stream(StreamPriority::kNormal);
   to_device_ = device_->make_stream(StreamPriority::kNormal);
   memory_ = std::make_unique<DeviceMemory>(*device_, arena_bytes);
@@ -55,7 +56,7 @@ void TestContext::finish(DType compute_dtype, std::size_t arena_bytes) {
                                         DType::kInt32, MemoryKind::kWorkspace));
   host_memory_ = std::make_unique<HostMemory>(*device_, arena_bytes / 4);
   host_.emplace(host_memory_->data(), host_memory_->bytes());
-  context_.emplace(Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_,
+  context_.emplace(Context{*device_, *ops_, *arena_, mesh_, *compute_, *ring_, *params_, *beside_,
                            compute_dtype, *host_, *to_host_, *to_device_});
 }
 

@@ -36,7 +36,7 @@ class TestContext {
   std::unique_ptr<Communicator> all_ranks_;
   std::unique_ptr<Backend> ops_;
   Mesh mesh_;
-  std::unique_ptr<Stream> compute_, ring_, params_, to_host_, to_device_;
+  std::unique_ptr<Stream> compute_, ring_, params_, beside_, to_host_, to_device_;
   std::unique_ptr<DeviceMemory> memory_;
   std::unique_ptr<HostMemory> host_memory_;
   std::optional<Arena> arena_;

@@ -15,6 +15,7 @@ namespace ringtrain {
 class StreamTrace final : public StepObserver {
  public:
   enum class Detail { kExposed, kAll };
+  static constexpr std::size_t kCompute = 0, kBeside = 3;  ///< indices of streams that compute
   /// A region as its stream saw it; times in seconds since `start`.
   struct Timed {
     std::string name;
@@ -25,8 +26,8 @@ class StreamTrace final : public StepObserver {
     std::size_t bytes;  ///< sent by this rank, where known
   };
 
-  /// `streams`: all that regions will be on, the compute stream first; they and `device` must
-  /// outlive this.
+  /// `streams`: all that regions will be on: compute, ring, params, beside, as many as there are;
+  /// they and `device` must outlive this.
   StreamTrace(Device& device, const std::vector<Stream*>& streams);
 
   void begin(Stream& stream, const Label& label) override;
@@ -40,8 +41,9 @@ class StreamTrace final : public StepObserver {
   /// Regions in the order of their beginning. Waits for the device, as all below.
   std::vector<Timed> regions();
   /// Share of the time between start and stop in which the compute stream waited for communication
-  /// or carried it out, in [0, 1]: from events around each wait and collective on a GPU; on the
-  /// CPU, whose streams share the host, the host's time in communication of all streams.
+  /// or carried it out, and the one beside it did not compute, in [0, 1]: from events around each
+  /// wait and collective on a GPU; on the CPU, whose streams share the host, the host's time in
+  /// communication of all streams.
   double exposed_share();
   /// The host's steady clock at the start of a kAll trace, and how wrong it may be.
   using Clock = std::chrono::steady_clock;
@@ -76,7 +78,8 @@ class StreamTrace final : public StepObserver {
   double host_wait_s_ = 0;
 };
 
-/// Seconds in which the compute stream (0) was in a region of a group; nested ones count once.
+/// Seconds in which the compute stream was in a region of a group, nested ones counted once, and
+/// the stream beside it computed nothing.
 double exposed_seconds(const std::vector<StreamTrace::Timed>& regions);
 
 }  // namespace ringtrain

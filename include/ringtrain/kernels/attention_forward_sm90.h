@@ -26,6 +26,9 @@ struct AttentionForwardSm90Args {
   int head_dim;              // a multiple of 8, at most 128
   float softmax_scale;       // positive
   AttentionSegment visible;  // query rows outside it see no key
+  // Query heads [first_head, first_head + num_heads) of N; multiples of N / K. Others stay.
+  int first_head = 0;
+  int num_heads = 0;  // 0: all
   // [B, Tq], ascending along Tq: rows see no key before it, counted from visible.k0; or null
   const int* lowest = nullptr;
   bool first;
@@ -34,8 +37,8 @@ struct AttentionForwardSm90Args {
   int max_blocks = 0;       // SMs to use; 0 for all others
 };
 
-/// Enqueues the step on `stream` and returns without waiting. Launches on one device must not
-/// overlap: they share a counter of tiles.
+/// Enqueues the step on `stream` and returns without waiting. Of launches that may overlap on the
+/// device there are fewer than 64 others between any two: so many counters of tiles go round.
 /// Errors: InvalidArgument for another head_dim or misaligned tensors; DeviceError if the launch is
 /// refused.
 void launch_attention_forward_sm90(const AttentionForwardSm90Args& args, cudaStream_t stream);

@@ -107,6 +107,9 @@ struct AttentionForwardArgs {
   std::int64_t query_chunk_size = 0;  ///< rows scored at a time on the CPU; 0 for all
   std::int64_t key_chunk_size = 0;    ///< keys scored at a time on the CPU; 0 for all
   int free_processors = 0;            ///< of a GPU: left to kernels of other streams
+  /// Query heads [first_head, first_head + num_heads) are worked on, both multiples of N / K, the
+  /// state and output of others stay; 0 for all. Only where attention_overlaps says so.
+  std::int64_t first_head = 0, num_heads = 0;
 };
 
 /// delta[b, n, t] = sum over H of out * dout; once per layer, before the backward steps.
@@ -296,6 +299,9 @@ class Backend {
   virtual void attention_forward(const AttentionForwardArgs& args, Stream& stream) = 0;
   virtual void attention_delta(const AttentionDeltaArgs& args, Stream& stream) = 0;
   virtual void attention_backward(const AttentionBackwardArgs& args, Stream& stream) = 0;
+  /// Whether attention calls with such arguments may run on several streams at once: forward on
+  /// different heads, backward if dquery is all that they both write.
+  virtual bool attention_overlaps(const Tensor& query, const AttentionMask& mask) const = 0;
   virtual void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) = 0;
   virtual void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream& stream) = 0;
   virtual void embedding(const EmbeddingArgs& args, Stream& stream) = 0;

@@ -19,6 +19,7 @@ struct Context {
   Stream& compute;  ///< all operations, and tp collectives between them
   Stream& ring;     ///< key/value hops of ring attention (high priority)
   Stream& params;   ///< parameter gathers and gradient reductions
+  Stream& beside;   ///< a half of what the compute stream would do, where the halves may overlap
   DType compute_dtype;
   Arena& host;        ///< host memory that copies to and from the device asynchronously
   Stream& to_host;    ///< copies from device memory to `host`

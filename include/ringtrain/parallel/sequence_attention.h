@@ -80,6 +80,9 @@ class SequenceAttention {
   };
   const Cut& cut() const { return cuts_[cut_]; }
 
+  // Whether steps may run on two streams at once.
+  bool steps_overlap(const Tensor& query, const Tensor& key_value, const Tensor& lowest) const;
+
   // Of the ring: a rank of it stands for its ulysses group.
   int num_ranks() const { return context_.mesh.ring->size(); }
   int rank() const { return context_.mesh.ring->rank(); }
@@ -97,16 +100,25 @@ class SequenceAttention {
   void attend(const Forward& args);
   void attend_backward(const Backward& args, Tensor delta);
   struct Fold;  // the running state of a forward pass
+  // Query heads and where they are computed.
+  struct Lane {
+    Stream* stream;
+    std::int64_t first_head, num_heads;
+  };
+  std::vector<Lane> lanes_of(const Forward& args) const;
   void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank,
-                    int free_processors);
+                    int free_processors, const std::vector<Lane>& lanes);
   void ring_forward(const Forward& args, Fold& fold);
   void ring_backward(const Backward& args, Tensor delta);
   void gathered_forward(const Forward& args, Fold& fold);
   void gathered_backward(const Backward& args, Tensor delta);
   Tensor gather_key_value(Tensor key_value);
   Transfer to_next(Tensor sent, Tensor received) const;
-  void hop(const char* what, int step, std::span<const Transfer> transfers, Event& done);
-  void wait_for_hop(const char* what, int step, const Event& event);
+  void hop(const char* what, int step, std::span<const Transfer> transfers, Event& done,
+           std::span<Stream* const> users);
+  void wait_for_hop(const char* what, int step, const Event& event, Stream& stream);
+  // What is enqueued on `after` from now on runs after all that is on `before` now.
+  void order(Stream& before, Stream& after);
 
   // A part of a block of keys that lies in one piece: some of one sequence, or all of several.
   struct KeyPart {
@@ -124,21 +136,22 @@ class SequenceAttention {
   AttentionMask mask(Tensor lowest_visible, int key_rank, const KeyPart& part) const;
   // Adds to the gradients of parts, or overwrites them.
   void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
-                     Tensor dkey_value, const Parts& parts, bool overwrite);
+                     Tensor dkey_value, const Parts& parts, bool overwrite, Stream& stream);
   void backward_part(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
-                     Tensor dkey_value, const KeyPart& part, bool overwrite);
+                     Tensor dkey_value, const KeyPart& part, bool overwrite, Stream& stream);
   struct Travel;  // gradients on their way
   Travel make_travel(Tensor dkey_value);
-  void send(const Travel& travel, const Parts& message, int step, Event& done);
-  void receive(const Travel& travel, const Parts& message, int step, const Event& done);
-  void cast_parts(const Parts& message, Tensor in, Tensor out);
+  void send(const Travel& travel, const Parts& message, int step, Event& done, Stream& stream);
+  void receive(const Travel& travel, const Parts& message, int step, const Event& done,
+               Stream& stream);
+  void cast_parts(const Parts& message, Tensor in, Tensor out, Stream& stream);
 
   Context& context_;
   SequenceAttentionOptions options_;
   HeadExchange exchange_;
   std::vector<Cut> cuts_;
   std::size_t cut_ = 0;
-  std::unique_ptr<Event> computed_;  // compute stream: everything enqueued so far
+  std::unique_ptr<Event> computed_;  // a computing stream: everything enqueued so far
   std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values
   // ring stream: the last hops of their gradients
   std::array<std::unique_ptr<Event>, kNumMessages> returned_;

@@ -69,6 +69,7 @@ class Runtime {
   std::unique_ptr<Stream> compute_;
   std::unique_ptr<Stream> ring_;
   std::unique_ptr<Stream> params_;
+  std::unique_ptr<Stream> beside_;
   std::unique_ptr<Stream> to_host_;
   std::unique_ptr<Stream> to_device_;
   ProgressMarks marks_;

@@ -143,7 +143,7 @@ class ForwardTask {
 template <typename T>
 void attention_forward(const AttentionForwardArgs& args) {
   const std::int64_t batch = args.query.size(0), tokens = args.query.size(1);
-  const std::int64_t heads = args.query.size(2);
+  const std::int64_t heads = args.num_heads > 0 ? args.num_heads : args.query.size(2);
   const std::int64_t rows = std::min(block_size(args.query_chunk_size, kMaxQueryBlock), tokens);
   if (batch * rows * heads == 0) return;
   const std::int64_t keys = std::max<std::int64_t>(
@@ -155,7 +155,8 @@ void attention_forward(const AttentionForwardArgs& args) {
 #pragma omp for schedule(dynamic)
     for (std::int64_t i = 0; i < batch * heads * blocks; ++i) {
       const std::int64_t begin = i % blocks * rows;
-      task.run(i / (heads * blocks), i / blocks % heads, begin, std::min(rows, tokens - begin));
+      task.run(i / (heads * blocks), args.first_head + i / blocks % heads, begin,
+               std::min(rows, tokens - begin));
     }
   }
 }

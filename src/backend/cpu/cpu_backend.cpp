@@ -97,6 +97,9 @@ class CpuBackend final : public Backend {
     compute(args, args.query, stream,
             [&]<typename T>(std::type_identity<T>) { cpu::attention_backward<T>(args); });
   }
+  bool attention_overlaps(const Tensor&, const AttentionMask&) const override {
+    return true;  // streams take turns
+  }
   void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) override {
     compute(args, args.x, stream,
             [&]<typename T>(std::type_identity<T>) { cpu::swiglu_matmul<T>(args); });

@@ -118,6 +118,8 @@ void CudaAttention::forward(const AttentionForwardArgs& args, const Workspace& w
          .head_dim = narrow(args.query.size(3)),
          .softmax_scale = args.softmax_scale,
          .visible = *visible,
+         .first_head = narrow(args.first_head),
+         .num_heads = narrow(args.num_heads),
          .lowest = first_visible_keys(args.mask, *visible, workspace, stream),
          .first = args.first,
          .last = args.last,
@@ -125,6 +127,7 @@ void CudaAttention::forward(const AttentionForwardArgs& args, const Workspace& w
         stream);
     return;
   }
+  if (args.num_heads > 0) throw InvalidArgument("attention_forward: this GPU takes all heads");
   const kernels::AttentionForwardArgs kernel_args{
       .shape = shape_of(args.query, args.key, args.mask, args.softmax_scale),
       .query = args.query.raw(),
@@ -176,6 +179,12 @@ bool CudaAttention::backward_sm90(const AttentionBackwardArgs& args, const Works
   step.lowest = first_visible_keys(args.mask, *visible, workspace, stream);
   kernels::launch_attention_backward_sm90(step, stream);
   return true;
+}
+
+// On Hopper dquery is added to by reductions in L2; a fixed order and documents take the workspace.
+bool CudaAttention::overlaps(const Tensor& query, const AttentionMask& mask) const {
+  return !deterministic_ && !mask.lowest_visible && (!mask.causal || mask.segment) &&
+         uses_sm90(query, mask, {nullptr, 0});
 }
 
 void CudaAttention::backward(const AttentionBackwardArgs& args, const Workspace& workspace,

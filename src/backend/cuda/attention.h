@@ -30,6 +30,8 @@ class CudaAttention {
                cudaStream_t stream) const;
   void backward(const AttentionBackwardArgs& args, const Workspace& workspace,
                 cudaStream_t stream) const;
+  /// As Backend::attention_overlaps.
+  bool overlaps(const Tensor& query, const AttentionMask& mask) const;
 
  private:
   /// True if the Hopper kernels take the call.

@@ -176,6 +176,9 @@ class CudaBackend final : public Backend {
     check_args(args);
     attention_.backward(args, {static_cast<char*>(workspace()), kWorkspaceBytes}, native(stream));
   }
+  bool attention_overlaps(const Tensor& query, const AttentionMask& mask) const override {
+    return attention_.overlaps(query, mask);
+  }
 
   void swiglu_matmul(const SwigluMatmulArgs& args, Stream& stream) override {
     check_args(args);

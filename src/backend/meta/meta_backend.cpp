@@ -28,6 +28,7 @@ class MetaBackend final : public Backend {
   void attention_forward(const AttentionForwardArgs& args, Stream&) override { check_args(args); }
   void attention_delta(const AttentionDeltaArgs& args, Stream&) override { check_args(args); }
   void attention_backward(const AttentionBackwardArgs& args, Stream&) override { check_args(args); }
+  bool attention_overlaps(const Tensor&, const AttentionMask&) const override { return true; }
   void swiglu_matmul(const SwigluMatmulArgs& args, Stream&) override { check_args(args); }
   void swiglu_matmul_backward(const SwigluMatmulBackwardArgs& args, Stream&) override {
     check_args(args);
