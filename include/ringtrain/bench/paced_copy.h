@@ -10,7 +10,7 @@ namespace ringtrain {
 
 /// What carries a message over an emulated link on a GPU.
 enum class LinkTransport {
-  kCopyEngine,  ///< copy engines: no processor is busy
+  kCopyEngine,  ///< the device's own copies, in parts (docs/ring.md: they may wait for processors)
   kProcessors   ///< a kernel on `processors` processors, as NCCL does it
 };
 
