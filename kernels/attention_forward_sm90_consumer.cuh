@@ -138,6 +138,7 @@ class AttentionForwardSm90Consumer {
     issue_scores(value_at_);
     ptx::wgmma_wait_group<0>();
     if (thread_ == 0) pipes_.key.consumer_release(value_at_);
+    if constexpr (kQueryInRegisters) release_queries();
     mask();
     raise_and_weigh_first<true>();
     if (!params_.first) scale_rows(out_, correction_);
@@ -152,6 +153,7 @@ class AttentionForwardSm90Consumer {
     const Position key_at = after(value_at_);
     pipes_.key.consumer_wait(key_at);
     issue_products(key_at);
+    if constexpr (kQueryInRegisters) release_queries();
     mask();
     softmax_ = SoftmaxRows();
     raise_and_weigh_first<true>();
@@ -233,10 +235,12 @@ class AttentionForwardSm90Consumer {
         ptx::ldmatrix_x4(query_registers_[k],
                          reinterpret_cast<const void*>(__cvta_shared_to_generic(at)));
       }
-      release_queries();
     }
   }
 
+  /// Once products have been issued with the queries in registers, or have read them from shared
+  /// memory. Not before: ldmatrix may wait behind other loads for long, an arrival does not wait
+  /// for it, and the next item's queries then overwrite what is still to be read.
   __device__ void release_queries() {
     __syncwarp();
     if (thread_ % 32 == 0) pipes_.query.consumer_release(query_at_);

@@ -36,7 +36,7 @@ struct AttentionForwardSm90Tiles {
   int key_tile;
   int stages;  // of keys, and as many of values
   bool query_in_registers;
-  int query_stages;          // one where registers free the shared memory at once
+  int query_stages;          // one where the queries move on to registers
   int products_before_turn;  // of the key_tile / 16 of a step: see ProductTurns
   int consumer_registers;
   int producer_registers;
