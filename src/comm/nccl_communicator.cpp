@@ -72,7 +72,12 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
                                       int processors) override {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    if (processors > 0) config.minCTAs = config.maxCTAs = processors;
+    if (processors > 0) {
+      config.minCTAs = config.maxCTAs = processors;
+      // NCCL's clusters of 4 blocks would wait for 4 free SMs of one GPC; those left free lie
+      // anywhere.
+      config.cgaClusterSize = 0;
+    }
     ncclComm_t part = nullptr;
     // Groups work on streams of their own at the same time, so none shares another's buffers.
     check_nccl(ncclCommSplit(comm_, color, key, &part, &config), "split");
