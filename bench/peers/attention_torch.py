@@ -8,7 +8,6 @@ the standard table. Prints JSON lines. The median of single calls timed by event
 bf16 data; backward is autograd's, with gradients of query, key and value in bf16.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel

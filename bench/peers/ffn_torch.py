@@ -11,7 +11,6 @@ weights in bf16. "forward" is the pass that autograd follows and so keeps gate a
 block (activation checkpointing) and the time is of its backward pass alone.
 """
 
-
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint

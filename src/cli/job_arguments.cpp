@@ -23,7 +23,8 @@ std::string_view description_of(Command command) {
              "ranks; "
              "needs no GPU, no data and no tokenizer. Exit code 1: it does not fit.";
     case Command::kBench:
-      return "Times training steps, or their layers, on random tokens, for the training run of "
+      return "Times training steps, their layers or their attention, on random input, for the run "
+             "of "
              "these options; needs no data and no tokenizer.";
     case Command::kSelftest:
       return "Checks and measures the groups of the mesh, for the training run of these options.";

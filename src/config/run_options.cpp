@@ -116,12 +116,13 @@ void add_plan_options(std::vector<Option>& table) {
 void add_bench_options(std::vector<Option>& table) {
   OptionSection<&TrainConfig::bench> bench(table, "", "Measurement",
                                            static_cast<unsigned>(Command::kBench));
-  bench.add<&BenchConfig::warmups>("warmups", "steps before the timed ones");
-  bench.add<&BenchConfig::runs>("runs", "timed steps; the median counts");
+  bench.add<&BenchConfig::warmups>("warmups", "steps or rounds before the timed ones");
+  bench.add<&BenchConfig::runs>("runs", "timed steps or rounds; the median counts");
   OptionSection<> both(
       table, "", "Measurement",
       static_cast<unsigned>(Command::kPlan) | static_cast<unsigned>(Command::kBench));
-  both.add<&TrainConfig::json>("json", "print one JSON object instead of tables; sizes in bytes");
+  both.add<&TrainConfig::json>("json",
+                               "print JSON, an object a line, instead of tables; sizes in bytes");
 }
 
 }  // namespace
