@@ -69,7 +69,8 @@ class AttentionForwardSm90Consumer {
         const volatile WorkItem& item = items_[item_at_.stage];
         if (item.has_work == 0) break;
         open(item);
-        begin_rows(params_, softmax_, out_, rows_of(item), column_);
+        begin_rows(params_, softmax_, out_, rows_of(item.batch, item.head, item.first_row),
+                   column_);
         if (tile_ >= begin_) begin_alone(item);
       }
       const RingPosition<kItems> finished_at = item_at_;
@@ -120,8 +121,8 @@ class AttentionForwardSm90Consumer {
   __device__ OperandDescriptor key_operand(const Position& at) const {
     return KeyTile::descriptor(shared_ + Layout::kKeyAt + at.stage * KeyTile::kBytes);
   }
-  __device__ AttentionRows rows_of(const volatile WorkItem& item) const {
-    return AttentionRows(params_, item.batch, item.head, item.first_row + row_);
+  __device__ AttentionRows rows_of(int batch, int head, int first_row) const {
+    return AttentionRows(params_, batch, head, first_row + row_);
   }
 
   __device__ void open(const volatile WorkItem& item) {
@@ -296,15 +297,16 @@ class AttentionForwardSm90Consumer {
   /// Writes the rows of a finished item, whose slot is then free.
   __device__ void finish(const RingPosition<kItems>& item_at, const SoftmaxRows& softmax) {
     const volatile WorkItem& item = items_[item_at.stage];
-    const AttentionRows rows = rows_of(item);
-    const int first_row = item.first_row + warpgroup_ * Layout::kWarpgroupRows;
-    const int head = item.head;
-    const int batch = item.batch;
+    // Exchanged, so that they have arrived before the slot is let go (see release_queries).
+    const int first_row = uniform(item.first_row);
+    const int head = uniform(item.head);
+    const int batch = uniform(item.batch);
     __syncwarp();
     if (thread_ % 32 == 0) pipes_.item.consumer_release(item_at);
+    const AttentionRows rows = rows_of(batch, head, first_row);
     finish_rows(params_, softmax, out_, rows, thread_ % 32);
     if (params_.last) {
-      store_out(first_row, head, batch);
+      store_out(first_row + warpgroup_ * Layout::kWarpgroupRows, head, batch);
     } else {
       store_partial(params_, out_, rows, column_);
     }

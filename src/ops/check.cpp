@@ -198,7 +198,8 @@ void check_args(const AttentionForwardArgs& args) {
   const std::int64_t heads = args.query.size(2);
   const std::int64_t group = args.key.size(2) > 0 ? heads / args.key.size(2) : 1;
   check.require(args.first_head >= 0 && args.num_heads >= 0 && args.first_head % group == 0 &&
-                    args.num_heads % group == 0 && args.first_head + args.num_heads <= heads,
+                    args.num_heads % group == 0 && args.first_head + args.num_heads <= heads &&
+                    (args.num_heads > 0 || args.first_head == 0),
                 "the range of heads is not one of whole groups");
 }
 

@@ -289,6 +289,8 @@ INSTANTIATE_TEST_SUITE_P(
                               .documents = true},
                       TinyRun{.name = "accumulate_palm", .accumulate = 2, .optimizer = "palm"},
                       TinyRun{.name = "bf16", .dtype = "bf16", .kv_heads = 2, .documents = true},
+                      // Without documents the halves of a step run on two streams.
+                      TinyRun{.name = "bf16_two_streams", .dtype = "bf16", .kv_heads = 2},
                       ulysses({.name = "one_kv_head", .kv_heads = 1, .documents = true}),
                       ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2})),
     run_name);

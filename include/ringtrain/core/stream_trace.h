@@ -11,7 +11,8 @@
 namespace ringtrain {
 
 /// Times regions of single steps by timed events on their streams: of all regions, for a trace, or
-/// only where the compute stream waits for communication. Steps that are not timed pay nothing.
+/// only what says where the compute stream waits for communication while the stream beside it
+/// computes nothing. Steps that are not timed pay nothing.
 class StreamTrace final : public StepObserver {
  public:
   enum class Detail { kExposed, kAll };
