@@ -158,8 +158,8 @@ if [ "$share" -eq 0 ]; then
     attention $tokens $runs "striped_${thousands}k" --sp_layout=striped
     for sms in 0 16; do attention $tokens $runs "ring_${thousands}k_${sms}_sms" --ring_sms=$sms; done
     [ $((32 % ranks)) -eq 0 ] && attention $tokens $runs "ulysses_${thousands}k" --sp_type=ulysses
-    [ "$ranks" -ge 4 ] && [ $((ranks % 2)) -eq 0 ] && attention $tokens $runs "hybrid_${thousands}k" --sp_type=hybrid \
-      --ulysses_size=2
+    [ "$ranks" -ge 4 ] && [ $((ranks % 2)) -eq 0 ] &&
+      attention $tokens $runs "hybrid_${thousands}k" --sp_type=hybrid --ulysses_size=2
   done
   # A whole sequence of 512K tokens and a share of it are what 80 GB hold.
   [ "$ranks" -le 4 ] && attention 131072 1 ring_128k

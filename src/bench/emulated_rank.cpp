@@ -20,13 +20,10 @@ MeshCoordinates place_of(const RingBenchCase& what) {
 }
 
 Mesh mesh_around(std::unique_ptr<Communicator> ring, Device& device, const RingBenchCase& what) {
-  Mesh mesh;
+  Mesh mesh = one_rank_mesh(device);
   mesh.shape = shape_of(what);
   mesh.coordinates = place_of(what);
   mesh.ring = std::move(ring);
-  for (auto* group : {&mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
-    *group = make_one_rank_communicator(device);
-  }
   return mesh;
 }
 

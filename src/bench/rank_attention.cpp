@@ -4,6 +4,10 @@
 
 namespace ringtrain {
 
+Mesh one_rank_mesh(Device& device) {
+  return make_mesh(*make_one_rank_communicator(device), device, MeshShape{}, "tp,sp,fsdp,dp");
+}
+
 RankAttention::RankAttention(Context& context, const AttentionWork& work,
                              const SequenceAttentionOptions& options)
     : context_(context), attention_(context, {work.layout}, options) {

@@ -6,6 +6,9 @@
 
 namespace ringtrain {
 
+/// A mesh of one rank, whose groups have nobody else.
+Mesh one_rank_mesh(Device& device);
+
 /// What a rank attends to in one layer, after tp has cut the heads.
 struct AttentionWork {
   SequenceLayout layout;

@@ -40,14 +40,6 @@ SequenceAttentionOptions options_of(const TrainConfig& config) {
           .gradient_dtype = dtype_from_name(config.ring_gradient_dtype)};
 }
 
-Mesh one_rank_mesh(Device& device) {
-  Mesh mesh;
-  for (auto* group : {&mesh.ring, &mesh.ulysses, &mesh.tp, &mesh.param, &mesh.dp}) {
-    *group = make_one_rank_communicator(device);
-  }
-  return mesh;
-}
-
 /// A rank's share of the attention, and all of it on the same device.
 struct Contenders {
   Contenders(Context& context, const TrainConfig& config)

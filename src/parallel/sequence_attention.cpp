@@ -437,8 +437,9 @@ Tensor SequenceAttention::gather_key_value(Tensor key_value) {
 
 void SequenceAttention::gathered_forward(const Forward& args, Fold& fold) {
   const Tensor all = gather_key_value(args.key_value);
-  for (int r = 0; r < num_ranks(); ++r)
+  for (int r = 0; r < num_ranks(); ++r) {
     forward_step(args, fold, all[r], r, 0, {{&context_.compute, 0, 0}});
+  }
 }
 
 void SequenceAttention::gathered_backward(const Backward& args, Tensor delta) {

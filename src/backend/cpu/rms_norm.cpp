@@ -16,6 +16,7 @@ void rms_norm(const RmsNormArgs& args) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = args.x.data<T>() + row * width;
     T* out = args.out.data<T>() + row * width;
+    // In double: of wide rows, squares summed in fp32 leave an error that shows in rstd.
     const double squares = sum_over<double>(width, [x](std::int64_t i) {
       const auto value = static_cast<double>(static_cast<A>(x[i]));
       return value * value;

@@ -1,5 +1,6 @@
 #include "pinned_memory.h"
 
+#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 
@@ -8,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
