@@ -98,7 +98,6 @@ class Watchdog::Guard {
   void run() {
     try {
       Clock::time_point next_beat{};
-      Clock::time_point last_round = Clock::now();
       while (take_snapshot()) {
         look_at_the_device();
         const bool is_news = receive() || now_.is_done != peer(plane_->rank()).report.is_done;
@@ -108,11 +107,10 @@ class Watchdog::Guard {
           next_beat = now + std::chrono::duration_cast<Clock::duration>(period_);
         }
         for (Communicator* group : watched_) group->check();
-        look_for_trouble();
+        if (!forgive_a_pause()) look_for_trouble();
         if (everyone_is_done()) return say_farewell();
         rest();
-        forgive_a_pause(Clock::now() - last_round);
-        last_round = Clock::now();
+        forgive_a_pause();
       }
     } catch (const Error& error) {
       fmt::print(stderr, "ringtrain: [rank {}] {}\n", plane_->rank(), error.what());
@@ -158,12 +156,16 @@ class Watchdog::Guard {
   }
 
   /// A job that was stopped and continued as a whole (SIGTSTP, a debugger) has heard nothing
-  /// meanwhile, and that is nobody's fault.
-  void forgive_a_pause(Clock::duration pause) {
-    if (pause < std::chrono::seconds(1)) return;
+  /// meanwhile, and that is nobody's fault. True if this thread stood still since the last call:
+  /// what it has gathered is old.
+  bool forgive_a_pause() {
+    const Clock::duration pause = Clock::now() - last_look_;
+    last_look_ += pause;
+    if (pause < std::chrono::seconds(1)) return false;
     for (Peer& each : peers_) each.heard += pause;
     const std::lock_guard lock(mutex_);
     last_progress_ += pause;
+    return true;
   }
 
   Peer& peer(int rank) { return peers_[static_cast<std::size_t>(rank)]; }
@@ -294,6 +296,7 @@ class Watchdog::Guard {
   std::uint64_t marks_before_ = 0;  // enqueued before the last call of `progress`
 
   // The thread's own.
+  Clock::time_point last_look_ = Clock::now();
   Report now_;
   ProgressMarks* watched_marks_ = nullptr;
   std::uint64_t host_mark_ = 0;

@@ -3,12 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -22,32 +18,22 @@
 #include "ringtrain/core/log.h"
 #include "ringtrain/data/dataset_state.h"
 #include "ringtrain/parallel/banner.h"
-#include "ringtrain/train/console.h"
 #include "ringtrain/train/fitting_remat.h"
-#include "ringtrain/train/flops.h"
-#include "ringtrain/train/metrics.h"
 #include "ringtrain/train/run_checkpoints.h"
 #include "ringtrain/train/run_data.h"
 #include "ringtrain/train/runtime.h"
 #include "ringtrain/train/selftest_run.h"
 #include "ringtrain/train/signals.h"
-#include "ringtrain/train/throughput.h"
+#include "ringtrain/train/step_reporter.h"
 #include "ringtrain/train/trace_file.h"
 
 namespace ringtrain {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
-
-constexpr std::size_t kThroughputWindow = 10;  // log intervals
 
 fs::path run_directory_of(const LoggerConfig& logger) {
   return fs::path(logger.output_dir) / logger.experiment_id;
-}
-
-double seconds_between(Clock::time_point begin, Clock::time_point end) {
-  return std::chrono::duration<double>(end - begin).count();
 }
 
 }  // namespace
@@ -59,20 +45,14 @@ class Trainer::Impl {
         config_(std::move(config)),
         report_(std::move(report)),
         run_directory_(run_directory_of(config_.logger)),
-        log_(world.rank(), world.size(), config_.log_all_worker),
-        throughput_(kThroughputWindow) {}
+        log_(world.rank(), world.size(), config_.log_all_worker) {}
 
   void set_up();
   int run();
 
  private:
-  bool is_first_rank() const { return world_.rank() == 0; }
   bool evaluates() const { return config_.eval_steps > 0; }
   std::int64_t accumulate() const { return config_.optimizer.accumulate_gradient_steps; }
-  std::int64_t tokens_per_step() const {
-    const JsonDatasetConfig& data = config_.train_dataset.json_dataset;
-    return data.batch_size * data.seq_length;
-  }
 
   void make_run_directory(const std::string& resolved_config);
   void restore_or_initialise();
@@ -85,7 +65,6 @@ class Trainer::Impl {
     return !config_.trace.empty() && step_ - first_step_ == config_.trace_step;
   }
   void save_trace();
-  double exposed_comm();
   bool ends_accumulation() const { return (step_ + 1) % accumulate() == 0; }
   void record_position(const LocalBatch& batch);
   double gradient_norm();
@@ -105,14 +84,12 @@ class Trainer::Impl {
   ConfigReport report_;
   fs::path run_directory_;
   Log log_;
-  Throughput throughput_;
 
   std::optional<RunCheckpoints> checkpoints_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
   std::optional<Watchdog> watchdog_;
-  std::optional<MetricsWriter> metrics_;
-  std::optional<Console> console_;  // rank 0
+  std::optional<StepReporter> reporter_;
   std::optional<StopSignals> signals_;
   std::unique_ptr<BatchFeeder> train_data_;
   std::unique_ptr<BatchFeeder> eval_data_;
@@ -129,8 +106,6 @@ class Trainer::Impl {
   };
   std::optional<Saved> saved_;  // the last save of this run
   std::string eval_data_state_;
-  Clock::time_point interval_begin_;
-  std::int64_t interval_step_ = 0;
 };
 
 Trainer::Trainer(World& world, TrainConfig config, ConfigReport report)
@@ -182,17 +157,12 @@ void Trainer::Impl::set_up() {
     eval_data_ = start_feeder(world_, "eval_dataset", config_.eval_dataset, config_,
                               fitted.tokenizer, mesh.shape, position_.eval_data_state);
   }
-  if (is_first_rank()) {
-    metrics_.emplace(run_directory_ / "metrics.jsonl", step_);
-    console_.emplace(stdout, is_on_terminal(stdout), config_.total_steps);
-  } else if (config_.log_all_worker) {
-    metrics_.emplace(run_directory_ / fmt::format("metrics.rank-{}.jsonl", world_.rank()), step_);
-  }
+  reporter_.emplace(world_, *runtime_, config_, log_, run_directory_, step_);
 }
 
 void Trainer::Impl::make_run_directory(const std::string& resolved_config) {
   agree(world_, [&] {
-    if (!is_first_rank()) return;
+    if (world_.rank() != 0) return;
     std::error_code error;
     fs::create_directories(run_directory_, error);
     if (error) {
@@ -279,8 +249,7 @@ int Trainer::Impl::run() {
     log_.warning(fmt::format("no trace: trace_step is {}, and {} steps are left",
                              config_.trace_step, config_.total_steps - step_));
   }
-  interval_begin_ = Clock::now();
-  interval_step_ = step_;
+  reporter_->start(step_);
   while (step_ < config_.total_steps) {
     runtime_->marks().set_step(step_);
     watchdog_->progress(step_, "waiting for data");
@@ -293,7 +262,7 @@ int Trainer::Impl::run() {
     if (ends_accumulation()) record_position(batch);
     ++step_;
     save_if_due();
-    if (console_) console_->show_progress(step_, throughput_.seconds_per_step());
+    reporter_->show_progress(step_);
     if (step_ < config_.total_steps && should_stop()) return stop();
   }
   if (config_.save_model_freq > 0) {
@@ -318,22 +287,12 @@ void Trainer::Impl::timed_step(const LocalBatch& batch) {
 void Trainer::Impl::save_trace() {
   runtime_->context().compute.synchronise();  // the step itself is training time
   watchdog_->take_time(step_, "writing the trace");
-  const auto begin = Clock::now();
+  const auto begin = StepReporter::Clock::now();
   write_trace(world_, config_.trace, runtime_->trace(),
               fmt::format("{}: {}", world_.host_name(), runtime_->device().name()));
-  interval_begin_ += Clock::now() - begin;
+  reporter_->leave_out(StepReporter::Clock::now() - begin);
   watchdog_->progress(step_, "after the trace");
   log_.info(fmt::format("trace of step {}: {}", step_, config_.trace));
-}
-
-/// Of the logged step that was timed last, mean of the ranks. Collective.
-double Trainer::Impl::exposed_comm() {
-  double sum = 0;
-  for (const std::string& share :
-       world_.all_gather(fmt::format("{}", runtime_->trace().exposed_share()))) {
-    sum += std::stod(share);
-  }
-  return sum / world_.size();
 }
 
 void Trainer::Impl::train_step(const LocalBatch& batch) {
@@ -384,51 +343,15 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
   line.accuracy = totals.correct / denominator;
   line.learning_rate = learning_rate;
   line.gradient_norm = gradient_norm();
-  const double param_norm = engine_->read_param_norm();
-
-  const auto now = Clock::now();  // the device is idle: the norms have been read
-  const std::int64_t steps = step_ + 1 - interval_step_;
-  throughput_.add(steps, steps * tokens_per_step(), seconds_between(interval_begin_, now));
-  const auto data = nlohmann::json::parse(batch.metrics);
-  line.tokens_per_s = throughput_.tokens_per_s();
-  const double flops_per_s =
-      line.tokens_per_s / world_.size() *
-      model_flops_per_token(config_.llama, data.at("attended_keys").get<double>());
-  line.model_tflops = flops_per_s * 1e-12;
-  if (const double peak = runtime_->device().peak_flops(); peak > 0) line.mfu = flops_per_s / peak;
-  if (world_.size() > 1) line.exposed_comm = exposed_comm();
-  line.memory_bytes = runtime_->fullest_rank_bytes();
-
+  line.param_norm = engine_->read_param_norm();
+  reporter_->measure(line, batch);  // the device is idle: the norms have been read
   if (evaluates()) {
     const Evaluation evaluation = evaluate();
     line.eval_loss = evaluation.loss;
     line.eval_accuracy = evaluation.accuracy;
   }
-  interval_begin_ = Clock::now();  // evaluation is no training time
-  interval_step_ = step_ + 1;
-
-  if (metrics_) {
-    MetricsRecord record(step_);
-    record.add("loss", line.loss);
-    record.add("accuracy", line.accuracy);
-    record.add("learning_rate", line.learning_rate);
-    record.add("gradient_norm", line.gradient_norm);
-    record.add("param_norm", param_norm);
-    record.add_object(batch.metrics);
-    record.add("tokens_per_s", line.tokens_per_s);
-    record.add("model_tflops", line.model_tflops);
-    if (line.mfu) record.add("mfu", *line.mfu);
-    if (line.exposed_comm) record.add("exposed_comm", *line.exposed_comm);
-    record.add("memory_bytes", static_cast<std::int64_t>(line.memory_bytes));
-    record.add("host_memory_bytes", static_cast<std::int64_t>(runtime_->fullest_rank_host_bytes()));
-    if (line.eval_loss) record.add("eval_loss", *line.eval_loss);
-    if (line.eval_accuracy) record.add("eval_accuracy", *line.eval_accuracy);
-    metrics_->write(record);
-  }
-  if (console_) console_->print_line(format_step(line));
-  if (!std::isfinite(line.loss)) {
-    log_.warning(fmt::format("the loss of step {} is not a finite number", step_));
-  }
+  reporter_->start(step_ + 1);  // evaluation is no training time
+  reporter_->write(line, batch);
 }
 
 void Trainer::Impl::save(SaveKind kind, bool with_state) {
@@ -436,9 +359,9 @@ void Trainer::Impl::save(SaveKind kind, bool with_state) {
   watchdog_->progress(step_, "before saving");
   position_.gradient_norm = gradient_norm();  // waits for the device
   watchdog_->take_time(step_, "saving");
-  const auto begin = Clock::now();
+  const auto begin = StepReporter::Clock::now();
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
-  interval_begin_ += Clock::now() - begin;  // saving is no training time
+  reporter_->leave_out(StepReporter::Clock::now() - begin);
   saved_ = Saved{position_.step, kind, with_state};
   watchdog_->progress(step_, "after saving");
 }
@@ -468,11 +391,9 @@ bool Trainer::Impl::should_stop() {
 
 int Trainer::Impl::stop() {
   save(SaveKind::kRolling, /*with_state=*/true);
-  if (console_) {
-    console_->print_line(fmt::format("stopped by {}: step {} is saved in {}",
-                                     StopSignals::name_of(signals_->received()), position_.step,
-                                     run_directory_.string()));
-  }
+  reporter_->print_line(fmt::format("stopped by {}: step {} is saved in {}",
+                                    StopSignals::name_of(signals_->received()), position_.step,
+                                    run_directory_.string()));
   train_data_.reset();
   eval_data_.reset();
   watchdog_->shutdown();

@@ -3,16 +3,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <string>
 #include <thread>
 
 namespace ringtrain {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -38,9 +42,24 @@ void execute(const std::vector<std::string>& command, const std::string& out,
   _exit(127);
 }
 
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+bool has_ended(pid_t process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
+  std::string stat;
+  std::getline(file, stat);
+  const std::size_t name_end = stat.rfind(") ");
+  return name_end == std::string::npos || stat[name_end + 2] == 'Z';
+}
+
 }  // namespace
 
-RunningProgram::RunningProgram(const std::vector<std::string>& command) : child_(fork()) {
+RunningProgram::RunningProgram(const std::vector<std::string>& command)
+    : is_mpirun_(std::filesystem::path(command.front()).filename() == "mpirun"),
+      start_(Clock::now()),
+      child_(fork()) {
   if (child_ == 0) {
     execute(command, (directory_ / "stdout").string(), (directory_ / "stderr").string());
   }
@@ -48,6 +67,7 @@ RunningProgram::RunningProgram(const std::vector<std::string>& command) : child_
 
 RunningProgram::~RunningProgram() {
   if (child_ > 0) {
+    for (const pid_t each : children()) kill(each, SIGKILL);
     signal(SIGKILL);
     waitpid(child_, nullptr, 0);
   }
@@ -66,17 +86,20 @@ void RunningProgram::signal(int number) {
 }
 
 ProgramResult RunningProgram::wait(double timeout_s) {
-  using Clock = std::chrono::steady_clock;
-  const auto start = Clock::now();
-  const auto is_late = [&] {
-    return std::chrono::duration<double>(Clock::now() - start).count() > timeout_s;
-  };
+  constexpr double kPatience = 10;  // with an mpirun whose ranks are gone
+  const double begin = seconds_since(start_);
+  double last_life = seconds_since(start_);  // of a rank
+  ProgramResult result;
   int status = 0;
   pid_t ended = 0;
-  while ((ended = waitpid(child_, &status, WNOHANG)) == 0 && !is_late()) {
+  while ((ended = waitpid(child_, &status, WNOHANG)) == 0) {
+    result.seconds = seconds_since(start_);
+    const std::vector<pid_t> ranks = children();
+    if (!std::all_of(ranks.begin(), ranks.end(), has_ended)) last_life = result.seconds;
+    result.mpirun_failed = is_mpirun_ && !ranks.empty() && result.seconds - last_life > kPatience;
+    if (result.mpirun_failed || result.seconds - begin > timeout_s) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  ProgramResult result;
   result.output = read_file(directory_ / "stdout");
   result.errors = read_file(directory_ / "stderr");
   if (ended == 0) {
@@ -85,6 +108,19 @@ ProgramResult RunningProgram::wait(double timeout_s) {
   }
   child_ = -1;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.mpirun_failed = is_mpirun_ && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+  return result;
+}
+
+ProgramResult run_job_with_stopped_rank(const std::function<ProgramResult()>& job) {
+  constexpr int kTries = 4;
+  ProgramResult result;
+  for (int i = 0; i < kTries; ++i) {
+    result = job();
+    if (!result.mpirun_failed) break;
+    std::cout << "mpirun failed after the job (exit code " << result.exit_code << ")\n"
+              << result.errors;
+  }
   return result;
 }
 

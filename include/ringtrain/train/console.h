@@ -8,7 +8,7 @@
 
 namespace ringtrain {
 
-/// What a log step shows a person; metrics.jsonl has the same numbers in full.
+/// What is told of a logged step: to a person in short, in metrics.jsonl in full.
 struct StepReport {
   std::int64_t step = 0;         ///< as in metrics.jsonl: the first is 0
   std::int64_t total_steps = 0;  ///< of the run
@@ -16,12 +16,14 @@ struct StepReport {
   double accuracy = 0;  ///< in [0, 1]
   double learning_rate = 0;
   double gradient_norm = 0;            ///< before clipping
+  double param_norm = 0;               ///< metrics.jsonl only, as host_memory_bytes
   double tokens_per_s = 0;             ///< of the whole job
   double model_tflops = 0;             ///< model TFLOP/s of one device (train/flops.h)
   std::optional<double> mfu;           ///< in [0, 1]; absent where the device's peak is not known
   std::optional<double> exposed_comm;  ///< share of the step that waits for communication, mean
                                        ///< of the ranks, in [0, 1]; absent with a single rank
   std::size_t memory_bytes = 0;        ///< device memory of the fullest rank
+  std::size_t host_memory_bytes = 0;   ///< likewise in host memory
   std::optional<double> eval_loss;
   std::optional<double> eval_accuracy;
 };
