@@ -239,10 +239,10 @@ class AttentionForwardSm90Consumer {
     }
   }
 
-  /// Once products have been issued with the queries in registers, or have read them from shared
-  /// memory. Not before: ldmatrix may wait behind other loads for long, an arrival does not wait
-  /// for it, and the next item's queries then overwrite what is still to be read.
+  /// Once products have used the queries, in registers or in shared memory. Not right after
+  /// ldmatrix: nothing shows then that it has read what the copy engine overwrites next.
   __device__ void release_queries() {
+    if constexpr (kQueryInRegisters) ptx::fence_proxy_async_shared();
     __syncwarp();
     if (thread_ % 32 == 0) pipes_.query.consumer_release(query_at_);
     query_at_.advance();
@@ -297,7 +297,6 @@ class AttentionForwardSm90Consumer {
   /// Writes the rows of a finished item, whose slot is then free.
   __device__ void finish(const RingPosition<kItems>& item_at, const SoftmaxRows& softmax) {
     const volatile WorkItem& item = items_[item_at.stage];
-    // Exchanged, so that they have arrived before the slot is let go (see release_queries).
     const int first_row = uniform(item.first_row);
     const int head = uniform(item.head);
     const int batch = uniform(item.batch);

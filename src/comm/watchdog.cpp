@@ -233,9 +233,10 @@ class Watchdog::Guard {
     if (!found_) {
       found_ = find_trouble();
       found_at_ = Clock::now();
+      speaker_ = lowest_alive();
       if (!found_) return;
     }
-    if (plane_->rank() != lowest_alive() && Clock::now() - found_at_ < kPatience) return;
+    if (plane_->rank() != speaker_ && Clock::now() - found_at_ < kPatience) return;
     fmt::print(stderr, "{}", *found_);
     plane_->abort(static_cast<int>(ExitCode::kDevice));
   }
@@ -306,6 +307,7 @@ class Watchdog::Guard {
   std::vector<Peer> peers_;  // by rank, this one included
   std::optional<std::string> found_;
   Clock::time_point found_at_;
+  int speaker_ = 0;     // who was to tell, when it was found
   std::thread thread_;  // last: it uses the others
 };
 

@@ -56,8 +56,8 @@ void StepReporter::measure(StepReport& line, const LocalBatch& batch) {
   line.tokens_per_s = throughput_.tokens_per_s();
   const double attended_keys =
       nlohmann::json::parse(batch.metrics).at("attended_keys").get<double>();
-  const double flops_per_s = line.tokens_per_s / world_.size() *
-                             model_flops_per_token(config_.llama, attended_keys);
+  const double flops_per_s =
+      line.tokens_per_s / world_.size() * model_flops_per_token(config_.llama, attended_keys);
   line.model_tflops = flops_per_s * 1e-12;
   if (const double peak = runtime_.device().peak_flops(); peak > 0) line.mfu = flops_per_s / peak;
   if (world_.size() > 1) line.exposed_comm = exposed_comm();

@@ -89,7 +89,7 @@ TEST(Watchdog, NamesARankThatStandsStill) {
 }
 
 TEST(Watchdog, NamesARankThatFellSilent) {
-  const ProgramResult outcome = run_job_with_stopped_rank([] { return run_scenario("stopped"); });
+  const ProgramResult outcome = run_scenario("stopped");
   ASSERT_EQ(own_lines(outcome).size(), 1u) << outcome.errors;
   EXPECT_EQ(own_lines(outcome)[0].rfind("ringtrain: rank 1 has not reported for ", 0), 0u)
       << outcome.errors;

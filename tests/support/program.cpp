@@ -3,12 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <string>
 #include <thread>
@@ -46,20 +44,10 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-bool has_ended(pid_t process) {
-  std::ifstream file("/proc/" + std::to_string(process) + "/stat");
-  std::string stat;
-  std::getline(file, stat);
-  const std::size_t name_end = stat.rfind(") ");
-  return name_end == std::string::npos || stat[name_end + 2] == 'Z';
-}
-
 }  // namespace
 
 RunningProgram::RunningProgram(const std::vector<std::string>& command)
-    : is_mpirun_(std::filesystem::path(command.front()).filename() == "mpirun"),
-      start_(Clock::now()),
-      child_(fork()) {
+    : start_(Clock::now()), child_(fork()) {
   if (child_ == 0) {
     execute(command, (directory_ / "stdout").string(), (directory_ / "stderr").string());
   }
@@ -86,20 +74,15 @@ void RunningProgram::signal(int number) {
 }
 
 ProgramResult RunningProgram::wait(double timeout_s) {
-  constexpr double kPatience = 10;  // with an mpirun whose ranks are gone
   const double begin = seconds_since(start_);
-  double last_life = seconds_since(start_);  // of a rank
-  ProgramResult result;
   int status = 0;
   pid_t ended = 0;
+  ProgramResult result;
   while ((ended = waitpid(child_, &status, WNOHANG)) == 0) {
-    result.seconds = seconds_since(start_);
-    const std::vector<pid_t> ranks = children();
-    if (!std::all_of(ranks.begin(), ranks.end(), has_ended)) last_life = result.seconds;
-    result.mpirun_failed = is_mpirun_ && !ranks.empty() && result.seconds - last_life > kPatience;
-    if (result.mpirun_failed || result.seconds - begin > timeout_s) break;
+    if (seconds_since(start_) - begin > timeout_s) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
+  result.seconds = seconds_since(start_);
   result.output = read_file(directory_ / "stdout");
   result.errors = read_file(directory_ / "stderr");
   if (ended == 0) {
@@ -108,19 +91,6 @@ ProgramResult RunningProgram::wait(double timeout_s) {
   }
   child_ = -1;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  result.mpirun_failed = is_mpirun_ && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
-  return result;
-}
-
-ProgramResult run_job_with_stopped_rank(const std::function<ProgramResult()>& job) {
-  constexpr int kTries = 4;
-  ProgramResult result;
-  for (int i = 0; i < kTries; ++i) {
-    result = job();
-    if (!result.mpirun_failed) break;
-    std::cout << "mpirun failed after the job (exit code " << result.exit_code << ")\n"
-              << result.errors;
-  }
   return result;
 }
 

@@ -3,7 +3,6 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,6 @@ struct ProgramResult {
   std::string output;  ///< standard output
   std::string errors;  ///< standard error
   double seconds = 0;  ///< from start to end
-  /// Of mpirun: it died of a segmentation fault of its own, or did not end when its ranks had.
-  bool mpirun_failed = false;
 };
 
 constexpr int kTimedOut = -2;
@@ -39,15 +36,9 @@ class RunningProgram {
 
  private:
   TemporaryDirectory directory_;
-  bool is_mpirun_;
   std::chrono::steady_clock::time_point start_;
   pid_t child_;
 };
-
-/// The end of a job under mpirun in which a rank was stopped (SIGSTOP). After such a job mpirun now
-/// and then fails itself, in PMIx_server_finalize (Open MPI 4.1.4 with PMIx 4.2.2, one time in 50
-/// on a busy machine), and its exit code is not the job's: then `job` runs again.
-ProgramResult run_job_with_stopped_rank(const std::function<ProgramResult()>& job);
 
 /// Runs a program to its end.
 ProgramResult run_process(const std::vector<std::string>& command);

@@ -71,8 +71,7 @@ void expect_told(const StuckCase& c, const ProgramResult& result) {
 class StuckRank : public ::testing::TestWithParam<StuckCase> {};
 
 TEST_P(StuckRank, StoppedEndsTheJobWithATable) {
-  const ProgramResult result =
-      run_job_with_stopped_rank([] { return run_scenario(GetParam(), SIGSTOP, {}); });
+  const ProgramResult result = run_scenario(GetParam(), SIGSTOP, {});
   EXPECT_EQ(result.exit_code, 4);
   expect_told(GetParam(), result);
   if (HasFailure()) ADD_FAILURE() << result.errors;
