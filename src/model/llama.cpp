@@ -1,5 +1,6 @@
 #include "ringtrain/model/llama.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "ringtrain/model/rope.h"
@@ -13,6 +14,14 @@ Tensor upload(Context& context, const std::vector<float>& values) {
   context.device.copy_to_device(tensor.raw(), values.data(), tensor.bytes(), context.compute);
   context.compute.synchronise();
   return tensor;
+}
+
+// Where the feed-forward block is computed at once, sums over tp still want pieces to run beside
+// others: of four, a quarter of one sum per layer has nothing beside it. Smaller products than of
+// 1024 tokens would leave a GPU idle for longer than that.
+std::int64_t mlp_chunk_size(const ModelConfig& config, std::int64_t rows, std::int64_t tp) {
+  if (config.scan_mlp) return config.scan_mlp_chunk_size;
+  return tp == 1 ? rows : std::max<std::int64_t>(1024, (rows + 3) / 4);
 }
 
 }  // namespace
@@ -51,7 +60,7 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
                          config.kv_heads() / tp,
                          config.head_size(),
                          config.intermediate_size / tp,
-                         config.scan_mlp ? config.scan_mlp_chunk_size : rows_,
+                         mlp_chunk_size(config, rows_, tp),
                          static_cast<float>(config.rms_norm_eps)};
   layer_ = std::make_unique<DecoderLayer>(context, attention_, shape,
                                           upload(context, rope_inverse_frequencies(config)));
