@@ -16,12 +16,13 @@ Tensor upload(Context& context, const std::vector<float>& values) {
   return tensor;
 }
 
-// Where the feed-forward block is computed at once, sums over tp still want pieces to run beside
-// others: of four, a quarter of one sum per layer has nothing beside it. Smaller products than of
-// 1024 tokens would leave a GPU idle for longer than that.
+// Where the feed-forward block need not be cut, sums over tp still want pieces, to run beside each
+// other's products: of four, a quarter of one sum per layer has nothing beside it. Smaller products
+// than of 1024 tokens would leave a GPU idle for longer than that.
 std::int64_t mlp_chunk_size(const ModelConfig& config, std::int64_t rows, std::int64_t tp) {
   if (config.scan_mlp) return config.scan_mlp_chunk_size;
-  return tp == 1 ? rows : std::max<std::int64_t>(1024, (rows + 3) / 4);
+  const std::int64_t pieces = tp == 1 ? 1 : std::clamp<std::int64_t>(rows / 1024, 1, 4);
+  return (rows + pieces - 1) / pieces;
 }
 
 }  // namespace

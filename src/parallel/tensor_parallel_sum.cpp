@@ -24,8 +24,8 @@ void TensorParallelSum::start(Tensor part, Tensor residual) {
 void TensorParallelSum::finish() {
   if (finished_ == started_) return;
   const Sum& sum = sums_[finished_++];
-  context_.wait_for(*sum.done, {.what = "waiting for all_reduce",
-                                .group = context_.mesh.tp->name().c_str()});
+  context_.wait_for(*sum.done,
+                    {.what = "waiting for all_reduce", .group = context_.mesh.tp->name().c_str()});
   if (sum.residual) context_.ops.add(sum.residual, sum.part, context_.compute);
   if (finished_ == started_) started_ = finished_ = 0;
 }

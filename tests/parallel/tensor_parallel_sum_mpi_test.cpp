@@ -1,7 +1,5 @@
 // Sums over tp beside the compute stream, on a device that copies, and in a group that sums, as
 // late as the events allow.
-#include "ringtrain/parallel/tensor_parallel_sum.h"
-
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -9,10 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "ringtrain/parallel/tensor_parallel_sum.h"
 #include "support/late_device.h"
-#include "support/late_sums.h"
 #include "support/rank_context.h"
 #include "support/test_world.h"
+#include "support/timed_sums.h"
 
 namespace ringtrain {
 namespace {
@@ -27,7 +26,7 @@ class TensorParallelSumTest : public ::testing::Test {
   static Mesh late_mesh(Device& device) {
     const auto world = test_world().make_communicator(device);
     Mesh mesh = make_mesh(*world, device, {.tp = size()}, "tp,sp,fsdp,dp");
-    mesh.tp = with_late_sums(std::move(mesh.tp));
+    mesh.tp = with_sums(SumTime::kLate, std::move(mesh.tp));
     return mesh;
   }
 

@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "support/late_sums.h"
 #include "support/test_context.h"
 #include "support/test_world.h"
+#include "support/timed_sums.h"
 #include "support/tiny_run.h"
 
 namespace ringtrain {
@@ -28,15 +28,15 @@ class LateSumsTest : public ::testing::TestWithParam<TinyRun> {};
 TEST_P(LateSumsTest, ChangeNoBit) {
   for (const std::string& mesh : meshes_of(test_world().size())) {
     SCOPED_TRACE("mesh " + mesh);
-    const auto curve = [&](bool is_late) {
+    const auto curve = [&](SumTime time) {
       TestContext context(test_world(), mesh, DeviceType::kCpu, dtype_from_name(GetParam().dtype),
                           kArenaBytes);
       auto& tp = context->mesh.tp;
-      if (is_late) tp = with_late_sums(std::move(tp));
+      tp = with_sums(time, std::move(tp));
       return run_tiny(*context, GetParam(), kSteps);
     };
-    const Curve actual = curve(true);
-    const Curve expected = curve(false);
+    const Curve actual = curve(SumTime::kLate);
+    const Curve expected = curve(SumTime::kAtOnce);
     EXPECT_EQ(actual.losses, expected.losses);
     EXPECT_EQ(actual.norms, expected.norms);
     EXPECT_EQ(actual.param_norms, expected.param_norms);

@@ -1,4 +1,4 @@
-#include "support/late_sums.h"
+#include "support/timed_sums.h"
 
 #include <string>
 #include <utility>
@@ -8,16 +8,17 @@
 namespace ringtrain {
 namespace {
 
-class LateSums final : public Communicator {
+class TimedSums final : public Communicator {
  public:
-  explicit LateSums(std::unique_ptr<Communicator> group) : group_(std::move(group)) {}
+  TimedSums(SumTime time, std::unique_ptr<Communicator> group)
+      : time_(time), group_(std::move(group)) {}
 
   const std::string& name() const override { return group_->name(); }
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
                                       int processors) override {
-    return with_late_sums(group_->split(std::move(name), color, key, processors));
+    return with_sums(time_, group_->split(std::move(name), color, key, processors));
   }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {
@@ -25,6 +26,7 @@ class LateSums final : public Communicator {
       group_->all_reduce(inout, op, stream_);
       stream_.complete();
     });
+    if (time_ == SumTime::kAtOnce) CpuStream::of(stream).complete();
   }
   void all_gather(Tensor shard, Tensor whole, Stream& stream) override {
     group_->all_gather(shard, whole, stream);
@@ -45,14 +47,15 @@ class LateSums final : public Communicator {
   void abort() noexcept override { group_->abort(); }
 
  private:
+  SumTime time_;
   std::unique_ptr<Communicator> group_;
   CpuStream stream_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> with_late_sums(std::unique_ptr<Communicator> group) {
-  return std::make_unique<LateSums>(std::move(group));
+std::unique_ptr<Communicator> with_sums(SumTime time, std::unique_ptr<Communicator> group) {
+  return std::make_unique<TimedSums>(time, std::move(group));
 }
 
 }  // namespace ringtrain
