@@ -51,26 +51,25 @@ void DecoderLayer::compute_attention(LayerActivations& at, Tensor lowest_visible
   attention_.forward({at.query, at.key_value, lowest_visible, at.attention_out, at.lse});
 }
 
-// out = residual + x . weight^T, summed over tp.
-void DecoderLayer::add_product(const Tensor& x, const Tensor& weight, const Tensor& residual,
-                               const Tensor& out) {
-  const bool is_whole = context_.mesh.tp->size() == 1;
-  context_.ops.matmul({.a = x,
-                       .b = weight,
-                       .out = out,
-                       .transpose_b = true,
-                       .addend = is_whole ? residual : Tensor()},
+// out = residual + x . weight^T, summed over tp; it is there when `sum` has finished it.
+void DecoderLayer::start_product(TensorParallelSum& sum, const Tensor& x, const Tensor& weight,
+                                 const Tensor& residual, const Tensor& out) {
+  const Tensor addend = is_whole() ? residual : Tensor();
+  context_.ops.matmul({.a = x, .b = weight, .out = out, .transpose_b = true, .addend = addend},
                       context_.compute);
-  if (is_whole) return;
-  context_.mesh.tp->all_reduce(out, ReduceOp::kSum, context_.compute);
-  context_.ops.add(residual, out, context_.compute);
+  sum.start(out, is_whole() ? Tensor() : residual);
 }
 
-void DecoderLayer::compute_middle(const LayerTensors& weights, LayerActivations& at) {
+// By the chunks in which the feed-forward block takes it, so that one is summed behind another.
+void DecoderLayer::start_middle(const LayerTensors& weights, LayerActivations& at) {
   const LayerShape& s = shape_;
   if (!at.middle) at.middle = workspace({s.rows(), s.hidden});
-  add_product(at.attention_out.reshape({s.rows(), s.heads * s.head_dim}), weights.wo, at.input,
-              at.middle);
+  const Tensor x = at.attention_out.reshape({s.rows(), s.heads * s.head_dim});
+  const auto start_chunk = [&](std::int64_t begin, std::int64_t count) {
+    start_product(middle_sum_, x.slice(begin, count), weights.wo, at.input.slice(begin, count),
+                  at.middle.slice(begin, count));
+  };
+  for_each_chunk(context_, s.rows(), is_whole() ? s.rows() : s.mlp_chunk_size, start_chunk);
 }
 
 // The rows of what is kept, or workspace.
@@ -83,6 +82,7 @@ Tensor DecoderLayer::rows_of(const Tensor& kept, std::int64_t begin, Shape shape
 DecoderLayer::FfnChunk DecoderLayer::norm_ffn_chunk(const LayerTensors& weights,
                                                     const LayerActivations& at, std::int64_t begin,
                                                     std::int64_t count, bool kept_is_valid) {
+  middle_sum_.finish();  // of the same rows, where start_middle came before
   const FfnChunk chunk{
       rows_of(at.ffn_rstd, begin, {count}, DType::kFloat32),
       rows_of(at.normed_ffn, begin, {count, shape_.hidden}, context_.compute_dtype)};
@@ -101,7 +101,7 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
   if (at.normed_attention) compute_normed(weights, at);
   compute_query_key_value(weights, at);
   compute_attention(at, lowest_visible);
-  compute_middle(weights, at);
+  start_middle(weights, at);
   const Region region(context_.observer, context_.compute, {"feed-forward"});
   const auto compute_chunk = [&](std::int64_t begin, std::int64_t count) {
     const Arena::Scope chunk_scope(context_.arena);
@@ -110,9 +110,12 @@ void DecoderLayer::forward(const LayerTensors& weights, LayerActivations kept,
     const Tensor activation =
         rows_of(at.activation, begin, {count, shape_.ffn}, context_.compute_dtype);
     context_.ops.swiglu_matmul({chunk.normed, weights.w13, gate_up, activation}, context_.compute);
-    add_product(activation, weights.w2, at.middle.slice(begin, count), output.slice(begin, count));
+    start_product(sum_, activation, weights.w2, at.middle.slice(begin, count),
+                  output.slice(begin, count));
+    if (begin > 0) sum_.finish();  // of the chunk before, behind the products of this one
   };
   for_each_chunk(context_, shape_.rows(), shape_.mlp_chunk_size, compute_chunk);
+  sum_.finish();
 }
 
 // What was not kept is computed again where it is needed and no sooner, so that the feed-forward
@@ -128,7 +131,7 @@ void DecoderLayer::backward(const LayerTensors& weights, const LayerGradients& g
   {
     const Arena::Scope middle_scope(context_.arena);
     LayerActivations with_middle = at;
-    if (!with_middle.middle) compute_middle(weights, with_middle);
+    if (!with_middle.middle) start_middle(weights, with_middle);
     backward_ffn(weights, gradients, with_middle, dx);
   }
   backward_attention(weights, gradients, at, lowest_visible, dx);
@@ -151,13 +154,14 @@ void DecoderLayer::backward_ffn(const LayerTensors& weights, const LayerGradient
     context_.ops.swiglu_matmul_backward(
         {dout, weights.w2, gate_up, gate_up, at.activation ? Tensor() : activation},
         context_.compute);
+    const Tensor dnormed = workspace({count, shape_.hidden});
+    context_.ops.matmul({gate_up, weights.w13, dnormed}, context_.compute);
+    sum_.start(dnormed);  // behind the gradients of weights
     const bool adds = begin > 0 || !gradients.are_empty;
     context_.ops.matmul({dout, activation, gradients.w2, true, false, adds}, context_.compute);
     context_.ops.matmul({gate_up, chunk.normed, gradients.w13, true, false, adds},
                         context_.compute);
-    const Tensor dnormed = workspace({count, shape_.hidden});
-    context_.ops.matmul({gate_up, weights.w13, dnormed}, context_.compute);
-    context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
+    sum_.finish();
     context_.ops.rms_norm_backward({dnormed, at.middle.slice(begin, count), weights.ffn_norm,
                                     chunk.rstd, dout, gradients.ffn_norm},
                                    context_.compute);
@@ -196,13 +200,14 @@ void DecoderLayer::backward_attention(const LayerTensors& weights, const LayerGr
   context_.ops.rope_merge({dquery, dkey_value, attention_.positions(), inverse_frequency_,
                            dqkv.reshape({s.batch, s.tokens, s.heads + 2 * s.kv_heads, s.head_dim})},
                           context_.compute);
+  const Tensor dnormed = workspace({s.rows(), s.hidden});
+  context_.ops.matmul({dqkv, weights.wqkv, dnormed}, context_.compute);
+  sum_.start(dnormed);  // behind the gradient of wqkv
   if (!at.normed_attention) compute_normed(weights, at);
   context_.ops.matmul(
       {dqkv, at.normed_attention, gradients.wqkv, true, false, !gradients.are_empty},
       context_.compute);
-  const Tensor dnormed = workspace({s.rows(), s.hidden});
-  context_.ops.matmul({dqkv, weights.wqkv, dnormed}, context_.compute);
-  context_.mesh.tp->all_reduce(dnormed, ReduceOp::kSum, context_.compute);
+  sum_.finish();
   context_.ops.rms_norm_backward(
       {dnormed, at.input, weights.attention_norm, at.attention_rstd, dx, gradients.attention_norm},
       context_.compute);

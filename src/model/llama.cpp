@@ -1,5 +1,6 @@
 #include "ringtrain/model/llama.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "ringtrain/model/rope.h"
@@ -13,6 +14,15 @@ Tensor upload(Context& context, const std::vector<float>& values) {
   context.device.copy_to_device(tensor.raw(), values.data(), tensor.bytes(), context.compute);
   context.compute.synchronise();
   return tensor;
+}
+
+// Where the feed-forward block need not be cut, sums over tp still want pieces, to run beside each
+// other's products: of four, a quarter of one sum per layer has nothing beside it. With 1024 tokens
+// a product of 4096 columns still has a tile of 128 x 256 for almost every SM.
+std::int64_t mlp_chunk_size(const ModelConfig& config, std::int64_t rows, std::int64_t tp) {
+  if (config.scan_mlp) return config.scan_mlp_chunk_size;
+  const std::int64_t pieces = tp == 1 ? 1 : std::clamp<std::int64_t>(rows / 1024, 1, 4);
+  return (rows + pieces - 1) / pieces;
 }
 
 }  // namespace
@@ -51,7 +61,7 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
                          config.kv_heads() / tp,
                          config.head_size(),
                          config.intermediate_size / tp,
-                         config.scan_mlp ? config.scan_mlp_chunk_size : rows_,
+                         mlp_chunk_size(config, rows_, tp),
                          static_cast<float>(config.rms_norm_eps)};
   layer_ = std::make_unique<DecoderLayer>(context, attention_, shape,
                                           upload(context, rope_inverse_frequencies(config)));

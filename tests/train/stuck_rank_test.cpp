@@ -38,7 +38,7 @@ const std::vector<StuckCase> kCases{
     {"reduce", 2, "1,2,1,1", "reduce layer 1", "step 2, backward layer 1",
      "step 2, backward layer 1; pending: reduce layer 1, reduce_scatter on group param;"},
     {"tp", 2, "1,1,2,1", "feed-forward", "step 2, forward layer 0",
-     "step 2, forward layer 0, feed-forward, all_reduce on group tp;"},
+     "step 2, forward layer 0, feed-forward; pending: all_reduce on group tp;"},
     {"checkpoint", 2, "1,1,1,2", "saving", "step 2, saving", "step 2, saving;"},
 };
 

@@ -148,6 +148,33 @@ INSTANTIATE_TEST_SUITE_P(
                       WireCase{"all_gathered", {2, 2, 2, 2}, "standard", "bf16"}),
     [](const auto& each) { return each.param.name; });
 
+// Calls over tp in a step of one sequence of `tokens`, beside the embedding, the head's four and
+// the norm of the gradient.
+std::int64_t num_sums_of_layers(std::int64_t tokens, std::int64_t mlp_chunk_size) {
+  TrainConfig config = config_of({.name = "tp", .mesh = {.tp = 2}, .batch = 1});
+  config.train_dataset.json_dataset.seq_length = tokens;
+  config.loss_chunk_size = tokens;
+  config.llama.scan_mlp = mlp_chunk_size > 0;
+  if (config.llama.scan_mlp) config.llama.scan_mlp_chunk_size = mlp_chunk_size;
+  WireBytes sent;
+  plan_memory(
+      {{.tp = 2}, {}, DeviceType::kCpu, DType::kFloat32},
+      [&](Context& meta) { Engine(meta, config, {.train = true, .evaluate = false}).rehearse(); },
+      &sent);
+  return static_cast<std::int64_t>(sent.counts().at({"tp", "all_reduce"}).calls) - 6;
+}
+
+TEST(SumsOverTp, AreCutLikeTheFeedForwardBlock) {
+  const auto of_pieces = [](std::int64_t pieces) { return kLayers * (3 * pieces + 1); };
+  EXPECT_EQ(num_sums_of_layers(2048, 300), of_pieces(7));
+  EXPECT_EQ(num_sums_of_layers(2048, 2048), of_pieces(1));
+  // Not chunked: four pieces, or as many as have 1024 tokens.
+  EXPECT_EQ(num_sums_of_layers(16384, 0), of_pieces(4));
+  EXPECT_EQ(num_sums_of_layers(16385, 0), of_pieces(4));
+  EXPECT_EQ(num_sums_of_layers(2050, 0), of_pieces(2));
+  EXPECT_EQ(num_sums_of_layers(2046, 0), of_pieces(1));
+}
+
 TEST(SentBytes, FollowRingAlgorithms) {
   EXPECT_EQ(sent_bytes("all_gather", 800, 8), 700u);
   EXPECT_EQ(sent_bytes("reduce_scatter", 800, 8), 700u);

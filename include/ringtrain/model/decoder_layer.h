@@ -5,6 +5,7 @@
 #include "ringtrain/model/llama_parameters.h"
 #include "ringtrain/parallel/context.h"
 #include "ringtrain/parallel/sequence_attention.h"
+#include "ringtrain/parallel/tensor_parallel_sum.h"
 
 namespace ringtrain {
 
@@ -45,7 +46,8 @@ struct LayerActivations {
 ///   output = middle + w2 . swiglu(w13 . norm(middle)), by chunks of mlp_chunk_size tokens;
 ///   w13 . norm(middle) is in memory only where it is kept, or while a chunk's backward pass runs
 /// Matrices are split over tp as in Megatron-LM (arXiv:1909.08053): one all-reduce after wo and
-/// w2 forward, one after wqkv and w13 backward.
+/// w2 forward, one after wqkv and w13 backward. They run beside other products: forward by the
+/// chunks of the feed-forward block, backward beside gradients of weights.
 class DecoderLayer {
  public:
   DecoderLayer(Context& context, SequenceAttention& attention, const LayerShape& shape,
@@ -53,7 +55,9 @@ class DecoderLayer {
       : context_(context),
         attention_(attention),
         shape_(shape),
-        inverse_frequency_(inverse_frequency) {}
+        inverse_frequency_(inverse_frequency),
+        middle_sum_(context),
+        sum_(context) {}
 
   /// Reads kept.input, writes `output` [rows, D] compute and what `kept` has room for.
   /// lowest_visible: [B, tokens of the ulysses group] int32 or absent.
@@ -72,9 +76,10 @@ class DecoderLayer {
   void compute_query_key_value(const LayerTensors& weights, LayerActivations& at,
                                Tensor product = {});
   void compute_attention(LayerActivations& at, Tensor lowest_visible);
-  void compute_middle(const LayerTensors& weights, LayerActivations& at);
-  void add_product(const Tensor& x, const Tensor& weight, const Tensor& residual,
-                   const Tensor& out);
+  void start_middle(const LayerTensors& weights, LayerActivations& at);
+  void start_product(TensorParallelSum& sum, const Tensor& x, const Tensor& weight,
+                     const Tensor& residual, const Tensor& out);
+  bool is_whole() const { return context_.mesh.tp->size() == 1; }
 
   struct FfnChunk;
   FfnChunk norm_ffn_chunk(const LayerTensors& weights, const LayerActivations& at,
@@ -90,7 +95,9 @@ class DecoderLayer {
   Context& context_;
   SequenceAttention& attention_;
   LayerShape shape_;
-  Tensor inverse_frequency_;  // [H / 2] fp32
+  Tensor inverse_frequency_;      // [H / 2] fp32
+  TensorParallelSum middle_sum_;  // of chunks of `middle` that norm_ffn_chunk has not asked for
+  TensorParallelSum sum_;         // all others
 };
 
 }  // namespace ringtrain

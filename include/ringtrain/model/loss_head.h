@@ -4,6 +4,7 @@
 
 #include "ringtrain/parallel/context.h"
 #include "ringtrain/parallel/parameter_table.h"
+#include "ringtrain/parallel/tensor_parallel_sum.h"
 
 namespace ringtrain {
 
@@ -16,7 +17,8 @@ class LossHead {
     std::int64_t chunk_size;  ///< tokens whose logits exist at a time
     float rms_norm_eps;
   };
-  LossHead(Context& context, const Options& options) : context_(context), options_(options) {}
+  LossHead(Context& context, const Options& options)
+      : context_(context), options_(options), sum_(context) {}
 
   struct Args {
     Tensor x;        ///< [rows, D] compute: output of the last layer
@@ -46,6 +48,7 @@ class LossHead {
 
   Context& context_;
   Options options_;
+  TensorParallelSum sum_;  // of the gradient of a chunk's input
 };
 
 }  // namespace ringtrain

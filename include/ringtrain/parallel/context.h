@@ -16,8 +16,8 @@ struct Context {
   Backend& ops;
   Arena& arena;
   Mesh& mesh;
-  Stream& compute;  ///< all operations, and tp collectives between them
-  Stream& ring;     ///< key/value hops of ring attention (high priority)
+  Stream& compute;  ///< all operations, and collectives that nothing hides
+  Stream& ring;     ///< messages within a layer: hops of the ring, sums over tp (high priority)
   Stream& params;   ///< parameter gathers and gradient reductions
   Stream& beside;   ///< a half of what the compute stream would do, where the halves may overlap
   DType compute_dtype;
