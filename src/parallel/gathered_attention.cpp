@@ -11,11 +11,11 @@ Tensor GatheredAttention::gather(Tensor key_value) {
   return all;
 }
 
-void GatheredAttention::forward(const SequenceAttention::Forward& args) {
+void GatheredAttention::forward(const SequenceAttention::Forward& args, int free_processors) {
   AttentionSteps::Fold fold = steps_.begin(args.query);
   const Tensor all = gather(args.key_value);
   for (int r = 0; r < context_.mesh.ring->size(); ++r) {
-    steps_.forward(args, fold, all[r], r, 0, {{&context_.compute, 0, 0}});
+    steps_.forward(args, fold, all[r], r, free_processors, {{&context_.compute, 0, 0}});
   }
 }
 

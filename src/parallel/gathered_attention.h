@@ -11,7 +11,8 @@ class GatheredAttention {
   /// Both must outlive this.
   GatheredAttention(Context& context, AttentionSteps& steps) : context_(context), steps_(steps) {}
 
-  void forward(const SequenceAttention::Forward& args);
+  /// `free_processors` are left to the exchange of other heads.
+  void forward(const SequenceAttention::Forward& args, int free_processors);
   void backward(const SequenceAttention::Backward& args, Tensor delta);
 
  private:

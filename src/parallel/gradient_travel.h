@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "attention_steps.h"
-#include "layer_messages.h"
+#include "ringtrain/parallel/layer_messages.h"
 
 namespace ringtrain {
 

@@ -1,4 +1,4 @@
-#include "layer_messages.h"
+#include "ringtrain/parallel/layer_messages.h"
 
 namespace ringtrain {
 

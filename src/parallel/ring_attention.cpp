@@ -27,8 +27,9 @@ std::vector<Lane> RingAttention::lanes_of(const SequenceAttention::Forward& args
 }
 
 // A hop is posted before the step that hides it; it may start once the computing streams have
-// finished with the buffer it fills (step i - 1).
-void RingAttention::forward(const SequenceAttention::Forward& args) {
+// finished with the buffer it fills (step i - 1). Messages travel in order: when the last hop has
+// arrived, so has every exchange of heads that was posted before.
+void RingAttention::forward(const SequenceAttention::Forward& args, int free_processors) {
   AttentionSteps::Fold fold = steps_.begin(args.query);
   std::array<Tensor, 2> buffers;
   for (int i = 0; i < 2 && i < num_ranks() - 1; ++i) {
@@ -39,6 +40,7 @@ void RingAttention::forward(const SequenceAttention::Forward& args) {
   std::vector<Stream*> streams;
   for (const Lane& lane : lanes) streams.push_back(lane.stream);
   hops_.order(context_.compute, *streams.back());
+  const int free_at_last = num_ranks() == 1 ? free_processors : 0;
   Tensor current = args.key_value;
   for (int step = 0; step < num_ranks(); ++step) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
@@ -48,7 +50,8 @@ void RingAttention::forward(const SequenceAttention::Forward& args) {
       hops_.post("hop", step, std::array{to_next(hops_.group(), current, next)}, *arrived_,
                  streams);
     }
-    steps_.forward(args, fold, current, owner(step), last ? 0 : options_.ring_sms, lanes);
+    steps_.forward(args, fold, current, owner(step), last ? free_at_last : options_.ring_sms,
+                   lanes);
     for (Stream* stream : streams) {
       if (!last) hops_.wait("waiting for hop", step, *arrived_, *stream);
     }

@@ -5,7 +5,7 @@
 
 #include "attention_steps.h"
 #include "gradient_travel.h"
-#include "layer_messages.h"
+#include "ringtrain/parallel/layer_messages.h"
 
 namespace ringtrain {
 
@@ -16,7 +16,8 @@ class RingAttention {
   /// All must outlive this.
   RingAttention(Context& context, AttentionSteps& steps, const SequenceAttentionOptions& options);
 
-  void forward(const SequenceAttention::Forward& args);
+  /// While this rank's exchange of heads may be under way, `free_processors` are left to it.
+  void forward(const SequenceAttention::Forward& args, int free_processors);
   void backward(const SequenceAttention::Backward& args, Tensor delta);
 
  private:

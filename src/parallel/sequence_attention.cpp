@@ -1,18 +1,14 @@
 #include "ringtrain/parallel/sequence_attention.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
 #include "attention_steps.h"
 #include "gathered_attention.h"
 #include "ring_attention.h"
 
 namespace ringtrain {
-namespace {
-
-/// [B, N, T] beside a query [B, T, N, H].
-Shape lse_shape(const Tensor& query) {
-  return {query.size(0), query.size(2), query.size(1)};
-}
-
-}  // namespace
 
 struct SequenceAttention::Parts {
   Parts(Context& context, const std::vector<SequenceLayout>& layouts,
@@ -28,7 +24,7 @@ SequenceAttention::SequenceAttention(Context& context, const std::vector<Sequenc
                                      const SequenceAttentionOptions& options)
     : context_(context),
       options_(options),
-      exchange_(context),
+      exchange_(context, options.head_groups),
       parts_(std::make_unique<Parts>(context, layouts, options)) {}
 
 SequenceAttention::~SequenceAttention() = default;
@@ -52,16 +48,49 @@ bool SequenceAttention::rotates() const {
   return options_.transport == KeyValueTransport::kRing || context_.mesh.ring->size() == 1;
 }
 
+namespace {
+
+/// Memory for the messages of a pass, first of those to heads and then of those to tokens. Only the
+/// ring stream comes from one to the other, and in this order.
+struct MessageRoom {
+  MessageRoom(Arena& arena, std::size_t sent_bytes, std::size_t returned_bytes)
+      : words(arena.allocate({static_cast<std::int64_t>(std::max(sent_bytes, returned_bytes) / 4)},
+                             DType::kInt32, MemoryKind::kRing)),
+        sent(words.raw(), words.bytes()),
+        returned(words.raw(), words.bytes()) {}
+  Tensor words;
+  Arena sent, returned;
+};
+
+}  // namespace
+
+// All head groups are on their way before the first is attended; what is made of one travels back
+// while the next is attended, from the memory where its tokens will be.
 void SequenceAttention::forward(const Forward& args) {
-  if (exchange_.size() == 1) return attend(args);
+  if (exchange_.size() == 1) return attend(args, 0);
   const Arena::Scope scope(context_.arena);
-  Forward group = args;
-  group.query = exchange_.to_heads(args.query);
-  group.key_value = exchange_.to_heads(args.key_value);
-  group.out = context_.arena.allocate(group.query.shape(), args.out.dtype(), MemoryKind::kRing);
-  group.lse = args.lse.reshape(lse_shape(group.query));
-  attend(group);
-  exchange_.to_tokens(group.out, args.out);
+  const int groups = exchange_.groups_of(args.key_value.size(3));
+  const Tensor query = exchange_.make_heads(args.query, groups);
+  const Tensor key_value = exchange_.make_heads(args.key_value, groups);
+  const Tensor lse = args.lse.reshape({groups, query.size(1), query.size(3), query.size(2)});
+  MessageRoom room(context_.arena,
+                   exchange_.pack_bytes(args.query) + exchange_.pack_bytes(args.key_value),
+                   exchange_.room_bytes(args.out));
+  const std::array<HeadExchange::Sides, 2> sent{
+      {{query, exchange_.pack(args.query, groups, room.sent)},
+       {key_value, exchange_.pack(args.key_value, groups, room.sent)}}};
+  for (int g = 0; g < groups; ++g) exchange_.to_heads(g, sent);
+  const std::array<HeadExchange::Sides, 1> returned{
+      {{exchange_.heads_in(args.out, groups),
+        exchange_.make_room(args.out, groups, room.returned)}}};
+  for (int g = 0; g < groups; ++g) {
+    exchange_.wait_for_heads(g);
+    attend({query[g], key_value[g], args.lowest_visible, returned[0].heads[g], lse[g]},
+           groups > 1 ? options_.ring_sms : 0);
+    exchange_.to_tokens(g, returned);
+  }
+  exchange_.wait_for_tokens(groups - 1);
+  exchange_.unpack(returned[0].messages, args.out);
 }
 
 void SequenceAttention::backward(const Backward& args) {
@@ -70,25 +99,50 @@ void SequenceAttention::backward(const Backward& args) {
       context_.arena.allocate(args.lse.shape(), DType::kFloat32, MemoryKind::kWorkspace);
   context_.ops.attention_delta({args.out, args.dout, delta}, context_.compute);
   if (exchange_.size() == 1) return attend_backward(args, delta);
-  Backward group = args;
-  group.query = exchange_.to_heads(args.query);
-  group.key_value = exchange_.to_heads(args.key_value);
-  group.lse = args.lse.reshape(lse_shape(group.query));
-  group.dout = exchange_.to_heads(args.dout);
-  group.dquery = context_.arena.allocate(group.query.shape(), DType::kFloat32, MemoryKind::kRing);
-  group.dkey_value =
-      context_.arena.allocate(group.key_value.shape(), DType::kFloat32, MemoryKind::kRing);
-  attend_backward(group, exchange_.rows_to_heads(delta));
-  exchange_.to_tokens(group.dquery, args.dquery);
-  exchange_.to_tokens(group.dkey_value, args.dkey_value);
+  const int groups = exchange_.groups_of(args.key_value.size(3));
+  const Tensor query = exchange_.make_heads(args.query, groups);
+  const Tensor key_value = exchange_.make_heads(args.key_value, groups);
+  const Tensor dout = exchange_.make_heads(args.dout, groups);
+  const Tensor dquery = exchange_.heads_in(args.dquery, groups);
+  const Tensor dkey_value = exchange_.heads_in(args.dkey_value, groups);
+  const HeadExchange::Rows rows = exchange_.make_rows(delta, groups);
+  const Tensor lse = args.lse.reshape(rows.heads.shape());
+  MessageRoom room(context_.arena,
+                   exchange_.pack_bytes(args.query) + exchange_.pack_bytes(args.key_value) +
+                       exchange_.pack_bytes(args.dout),
+                   exchange_.room_bytes(args.dquery) + exchange_.room_bytes(args.dkey_value));
+  const std::array<HeadExchange::Sides, 3> sent{
+      {{query, exchange_.pack(args.query, groups, room.sent)},
+       {key_value, exchange_.pack(args.key_value, groups, room.sent)},
+       {dout, exchange_.pack(args.dout, groups, room.sent)}}};
+  for (int g = 0; g < groups; ++g) exchange_.to_heads(g, sent, rows);
+  const std::array<HeadExchange::Sides, 2> returned{
+      {{dquery, exchange_.make_room(args.dquery, groups, room.returned)},
+       {dkey_value, exchange_.make_room(args.dkey_value, groups, room.returned)}}};
+  for (int g = 0; g < groups; ++g) {
+    exchange_.wait_for_heads(g, rows);
+    attend_backward({query[g],
+                     key_value[g],
+                     args.lowest_visible,
+                     {},
+                     lse[g],
+                     dout[g],
+                     dquery[g],
+                     dkey_value[g]},
+                    rows.heads[g]);
+    exchange_.to_tokens(g, returned);
+  }
+  exchange_.wait_for_tokens(groups - 1);
+  exchange_.unpack(returned[0].messages, args.dquery);
+  exchange_.unpack(returned[1].messages, args.dkey_value);
 }
 
-void SequenceAttention::attend(const Forward& args) {
+void SequenceAttention::attend(const Forward& args, int free_processors) {
   const Arena::Scope scope(context_.arena);
   if (rotates()) {
-    parts_->ring.forward(args);
+    parts_->ring.forward(args, free_processors);
   } else {
-    parts_->gathered.forward(args);
+    parts_->gathered.forward(args, free_processors);
   }
 }
 

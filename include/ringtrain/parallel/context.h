@@ -17,7 +17,7 @@ struct Context {
   Arena& arena;
   Mesh& mesh;
   Stream& compute;  ///< all operations, and tp collectives between them
-  Stream& ring;     ///< key/value hops of ring attention (high priority)
+  Stream& ring;     ///< messages within a layer: ring hops, head exchanges (high priority)
   Stream& params;   ///< parameter gathers and gradient reductions
   Stream& beside;   ///< a half of what the compute stream would do, where the halves may overlap
   DType compute_dtype;

@@ -21,8 +21,11 @@ struct SequenceAttentionOptions {
   KeyValueTransport transport = KeyValueTransport::kRing;
   std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
   std::int64_t key_chunk_size = 0;
-  int ring_sms = 0;  ///< of a GPU: left free by attention kernels while a hop is under way
+  int ring_sms = 0;  ///< of a GPU: left free by attention while a hop or an exchange is under way
   DType gradient_dtype = DType::kFloat32;  ///< gradients travel in it, fp32 or bf16
+  /// In which heads are exchanged and attended one after the other, where key/value heads of a rank
+  /// can be divided so; else all at once. Results are the same.
+  int head_groups = 2;
 };
 
 /// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
@@ -51,7 +54,8 @@ class SequenceAttention {
     Tensor lowest_visible;  ///< [B, U T] int32, of the group's tokens, or absent
     Tensor out;             ///< [B, T, N, H] compute, written
     Tensor lse;             ///< [B, N, T] fp32, written for backward: with U > 1 the memory holds
-                            ///< [B, N / U, U T], the rows that this rank attended
+                            ///< the rows that this rank attended, [B, N / U / G, U T] of each of
+                            ///< G groups of heads
   };
   void forward(const Forward& args);
 
@@ -75,8 +79,9 @@ class SequenceAttention {
 
   // A ring of one has its keys already: nothing to gather, nothing to copy.
   bool rotates() const;
-  // Attention of the ring, when tokens have been exchanged for heads.
-  void attend(const Forward& args);
+  // Attention of the ring, of heads whose tokens are here. `free_processors` are left to exchanges
+  // of other heads.
+  void attend(const Forward& args, int free_processors);
   void attend_backward(const Backward& args, Tensor delta);
 
   Context& context_;
