@@ -10,6 +10,22 @@
 
 namespace ringtrain {
 
+namespace {
+
+/// Memory for the messages of a pass, first of those to heads and then of those to tokens. Only the
+/// ring stream comes from one to the other, and in this order.
+struct MessageRoom {
+  MessageRoom(Arena& arena, std::size_t sent_bytes, std::size_t returned_bytes)
+      : words(arena.allocate({static_cast<std::int64_t>(std::max(sent_bytes, returned_bytes) / 4)},
+                             DType::kInt32, MemoryKind::kRing)),
+        sent(words.raw(), words.bytes()),
+        returned(words.raw(), words.bytes()) {}
+  Tensor words;
+  Arena sent, returned;
+};
+
+}  // namespace
+
 struct SequenceAttention::Parts {
   Parts(Context& context, const std::vector<SequenceLayout>& layouts,
         const SequenceAttentionOptions& options)
@@ -47,22 +63,6 @@ DType SequenceAttention::dkey_value_type(std::int64_t heads, std::int64_t kv_hea
 bool SequenceAttention::rotates() const {
   return options_.transport == KeyValueTransport::kRing || context_.mesh.ring->size() == 1;
 }
-
-namespace {
-
-/// Memory for the messages of a pass, first of those to heads and then of those to tokens. Only the
-/// ring stream comes from one to the other, and in this order.
-struct MessageRoom {
-  MessageRoom(Arena& arena, std::size_t sent_bytes, std::size_t returned_bytes)
-      : words(arena.allocate({static_cast<std::int64_t>(std::max(sent_bytes, returned_bytes) / 4)},
-                             DType::kInt32, MemoryKind::kRing)),
-        sent(words.raw(), words.bytes()),
-        returned(words.raw(), words.bytes()) {}
-  Tensor words;
-  Arena sent, returned;
-};
-
-}  // namespace
 
 // All head groups are on their way before the first is attended; what is made of one travels back
 // while the next is attended, from the memory where its tokens will be.

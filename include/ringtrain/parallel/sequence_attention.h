@@ -35,6 +35,7 @@ struct SequenceAttentionOptions {
 /// Letters     B micro-batch, T tokens of this rank (seq_length / sp), U ranks of a ulysses group,
 ///             H head_dim, N query heads and K key/value heads of this rank (already divided by tp)
 /// Collective  all ranks of the sp group call it with equal shapes
+/// Memory      what is written shares none with what is read; with U > 1 it holds heads meanwhile
 /// Numerics    the output, lse and all gradients are folded in fp32 across steps, rounded once
 /// Source      Ring Attention (arXiv:2310.01889), algorithm 1
 class SequenceAttention {
