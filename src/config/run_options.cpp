@@ -27,8 +27,8 @@ void add_mesh_options(std::vector<Option>& table) {
       .choices = {"auto", "contiguous", "striped", "zigzag"};
   mesh.add<&TrainConfig::ring_sms>("ring_sms",
                                    "SMs of a GPU that carry a hop of the ring and that the forward "
-                                   "pass of attention leaves free "
-                                   "meanwhile; 0: as NCCL likes, and none left free");
+                                   "pass of attention leaves free meanwhile, and while heads are "
+                                   "exchanged; 0: as NCCL likes, and none left free");
   mesh.add<&TrainConfig::ring_gradient_dtype>(
           "ring_gradient_dtype",
           "gradients of keys and values travel around the ring in it; sums are in fp32")

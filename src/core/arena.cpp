@@ -30,7 +30,7 @@ Arena Arena::measuring() {
 
 Tensor Arena::allocate(Shape shape, DType dtype, MemoryKind kind) {
   const Tensor tensor(memory_ + used_, dtype, shape);
-  const std::size_t bytes = (tensor.bytes() + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t bytes = aligned(tensor.bytes());
   if (bytes > bytes_ - used_) {
     throw DeviceError(
         fmt::format("out of device memory: {} tensor {} of {} needs {} bytes, {} of {} are used",

@@ -206,7 +206,7 @@ Mesh observed(Mesh mesh, StepObserver& observer) {
 }
 
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
-               int ring_sms) {
+               const MessageSms& sms) {
   if (shape.size() != world.size()) {
     throw InvalidArgument(fmt::format("mesh {} needs {} ranks, the world has {}", shape.to_string(),
                                       shape.size(), world.size()));
@@ -228,9 +228,9 @@ Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std:
   const int ulysses_rank = at.sp % shape.ulysses;
   const int sp_group = (at.dp * shape.fsdp + at.fsdp) * shape.tp + at.tp;
   mesh.ring =
-      group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size(), ring_sms);
-  mesh.ulysses =
-      group("ulysses", sp_group * shape.ring_size() + ring_rank, ulysses_rank, shape.ulysses);
+      group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size(), sms.ring);
+  mesh.ulysses = group("ulysses", sp_group * shape.ring_size() + ring_rank, ulysses_rank,
+                       shape.ulysses, sms.ulysses);
   mesh.tp = group("tp", (at.dp * shape.fsdp + at.fsdp) * shape.sp + at.sp, at.tp, shape.tp);
   mesh.param = group("param", at.dp * shape.tp + at.tp, at.fsdp * shape.sp + at.sp,
                      shape.num_param_shards());

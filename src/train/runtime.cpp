@@ -12,6 +12,19 @@
 #include "ringtrain/train/memory_reserve.h"
 
 namespace ringtrain {
+namespace {
+
+// The first exchange of heads and the last have the GPU to themselves and want its whole link.
+// Beside attention as many blocks run as it leaves SMs, and the others behind them.
+constexpr int kExchangeSms = 32;
+
+MessageSms message_sms(const TrainConfig& config) {
+  const int left_free = static_cast<int>(config.ring_sms);
+  return {.ring = config.llama.rotates_keys() ? left_free : 0,
+          .ulysses = left_free == 0 ? 0 : std::max(left_free, kExchangeSms)};
+}
+
+}  // namespace
 
 Runtime::Runtime(World& world, const TrainConfig& config)
     : world_(world),
@@ -25,10 +38,9 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       to_device_(device_->make_stream(StreamPriority::kNormal)),
       marks_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
       trace_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
-      mesh_(observed(
-          make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()), config.mesh_order,
-                    config.llama.rotates_keys() ? static_cast<int>(config.ring_sms) : 0),
-          observers_)),
+      mesh_(observed(make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()),
+                               config.mesh_order, message_sms(config)),
+                     observers_)),
       ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
                                                 : make_cpu_backend()),
       compute_dtype_(dtype_from_name(config.dtype)) {

@@ -30,8 +30,9 @@ TEST_P(OffloadMeshTest, ChangesNoBit) {
   for (const std::string& mesh : meshes_of(test_world().size())) {
     SCOPED_TRACE("mesh " + mesh);
     const auto curve = [&](const TinyRun& run) {
+      const int sp = parse_mesh(mesh, test_world().size()).sp;
       TestContext context(test_world(), mesh, DeviceType::kCpu, dtype_from_name(run.dtype),
-                          kArenaBytes);
+                          kArenaBytes, parse_ulysses(run.sp_type, run.ulysses_size, sp));
       return run_tiny(*context, run, kSteps);
     };
     const Curve actual = curve(GetParam());
@@ -54,6 +55,11 @@ INSTANTIATE_TEST_SUITE_P(
                               .remat_block = "offload",
                               .offload_optimizer = true,
                               .grad_dtype = "bf16",
+                              .layers = 4},
+                      TinyRun{.name = "ulysses",
+                              .sp_type = "ulysses",
+                              .remat_block = "offload:2,offload_input:1,save_attention:1",
+                              .documents = true,
                               .layers = 4},
                       TinyRun{.name = "palm_tied",
                               .remat_block = "offload_input",

@@ -1,7 +1,7 @@
 // Training steps in which rank 1 gets a signal at a named place; stuck_rank_test.cpp runs them
 // under mpirun and looks at what the others print.
 //
-//     stuck_rank_scenarios MESH SIGNAL PLACE DIRECTORY
+//     stuck_rank_scenarios MESH SP_TYPE SIGNAL PLACE DIRECTORY
 //
 // PLACE is part of the name of a region of the step, or "saving"; the save goes to DIRECTORY.
 #include <chrono>
@@ -48,9 +48,9 @@ class StopAt final : public StepObserver {
   int signal_;
 };
 
-int run(World& world, const std::string& mesh, int signal, const std::string& place,
-        const std::string& directory) {
-  const TinyRun tiny{.name = "stuck"};
+int run(World& world, const std::string& mesh, const std::string& sp_type, int signal,
+        const std::string& place, const std::string& directory) {
+  const TinyRun tiny{.name = "stuck", .sp_type = sp_type};
   TrainConfig config = tiny_config(tiny);
   config.mesh_dim = mesh;
   config.device = "cpu";
@@ -107,8 +107,9 @@ int main(int argc, char** argv) {
   using namespace ringtrain;
   try {
     const std::unique_ptr<World> world = initialise_world(&argc, &argv);
-    return run_job(*world,
-                   [&] { return run(*world, argv[1], std::atoi(argv[2]), argv[3], argv[4]); });
+    return run_job(*world, [&] {
+      return run(*world, argv[1], argv[2], std::atoi(argv[3]), argv[4], argv[5]);
+    });
   } catch (const Error& error) {
     std::fprintf(stderr, "ringtrain: %s\n", error.what());
     return error.exit_code();

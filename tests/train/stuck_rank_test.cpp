@@ -23,6 +23,7 @@ struct StuckCase {
   std::string place;      // where rank 1 gets the signal
   std::string told_as{};  // how the table calls that
   std::string waiting{};  // what it says of rank 0
+  std::string sp_type = "ring";
 };
 
 const std::vector<StuckCase> kCases{
@@ -33,6 +34,9 @@ const std::vector<StuckCase> kCases{
     {"hop", 2, "1,1,1,2", "waiting for gradient hop 0 on group sp",
      "step 2, backward layer 2, ring step 1",
      "step 2, backward layer 2, waiting for gradient hop 1 on group sp;"},
+    {"heads", 2, "1,1,1,2", "waiting for tokens to heads 1 on group ulysses",
+     "step 2, forward layer 0, waiting for tokens to heads 1 on group ulysses",
+     "step 2, forward layer 0, waiting for heads to tokens 1 on group ulysses;", "ulysses"},
     {"gather", 2, "1,2,1,1", "gather layer 2", "step 2, forward layer 1",
      "step 2, forward layer 2, waiting for all_gather of layer 2 on group param;"},
     {"reduce", 2, "1,2,1,1", "reduce layer 1", "step 2, backward layer 1",
@@ -53,7 +57,7 @@ ProgramResult run_scenario(const StuckCase& c, int signal, const std::vector<std
   const TemporaryDirectory saves;
   for (const std::string& word :
        {std::string("-n"), std::to_string(c.ranks), std::string(RT_STUCK_RANK_SCENARIOS), c.mesh,
-        std::to_string(signal), c.place, saves.path().string()}) {
+        c.sp_type, std::to_string(signal), c.place, saves.path().string()}) {
     command.push_back(word);
   }
   RunningProgram program(command);

@@ -14,7 +14,7 @@
 namespace ringtrain {
 namespace {
 
-constexpr std::int64_t kLayers = 5, kHidden = 128, kHeads = 4, kKeyValueHeads = 2, kHeadDim = 32;
+constexpr std::int64_t kLayers = 5, kHidden = 128, kHeads = 4, kHeadDim = 32;
 constexpr std::int64_t kFfn = 256, kVocabulary = 512, kTokens = 64;
 
 struct WireCase {
@@ -23,10 +23,11 @@ struct WireCase {
   std::string attention_type = "ring_blockwise";
   std::string dtype = "fp32";
   std::int64_t batch = 8;
+  std::int64_t kv_heads = 2;
 };
 std::ostream& operator<<(std::ostream& out, const WireCase& c) {
   return out << c.mesh.to_string() << " " << c.attention_type << " " << c.dtype << " batch "
-             << c.batch;
+             << c.batch << ", " << c.kv_heads << " key/value heads";
 }
 
 TrainConfig config_of(const WireCase& c) {
@@ -40,7 +41,7 @@ TrainConfig config_of(const WireCase& c) {
   model.intermediate_size = kFfn;
   model.num_hidden_layers = kLayers;
   model.num_attention_heads = kHeads;
-  model.num_key_value_heads = kKeyValueHeads;
+  model.num_key_value_heads = c.kv_heads;
   model.attention_type = c.attention_type;
   model.remat_block = model.remat_attention = model.remat_mlp = "";
   return config;
@@ -75,13 +76,13 @@ Bytes formula(const WireCase& c) {
   };
   const std::int64_t embedding = padded(kVocabulary * kHidden / tp);
   const std::int64_t head = padded(kVocabulary * kHidden / tp + kHidden);
-  const std::int64_t attention = 2 * kHidden * (kHeads + kKeyValueHeads) * kHeadDim;
+  const std::int64_t attention = 2 * kHidden * (kHeads + c.kv_heads) * kHeadDim;
   const std::int64_t layer = padded((attention + 3 * kHidden * kFfn) / tp + 2 * kHidden);
   const std::int64_t num_tensors = 9 * kLayers + 3;
   // In a ring of ulysses groups: heads of a rank, and keys and values of a group for these heads.
   const std::int64_t ulysses = c.mesh.ulysses, ring = sp / ulysses;
   const std::int64_t heads = kHeads / tp / ulysses;
-  const std::int64_t kv_heads = std::max<std::int64_t>(kKeyValueHeads / tp / ulysses, 1);
+  const std::int64_t kv_heads = std::max<std::int64_t>(c.kv_heads / tp / ulysses, 1);
   const std::int64_t key_value = 2 * rows * ulysses * kv_heads * kHeadDim;
 
   Bytes bytes;
@@ -134,18 +135,19 @@ TEST_P(WireBytesOfAStep, FollowTheFormula) {
 
 INSTANTIATE_TEST_SUITE_P(
     Meshes, WireBytesOfAStep,
-    ::testing::Values(WireCase{"one", {}}, WireCase{"fsdp", {1, 4, 1, 1}},
-                      WireCase{"dp", {2, 1, 1, 1}}, WireCase{"tp", {1, 1, 2, 1}},
-                      WireCase{"ring", {1, 1, 1, 4}},
-                      WireCase{"ring_bf16", {1, 1, 1, 4}, "ring_blockwise", "bf16"},
-                      WireCase{"ring_of_one_sequence", {1, 1, 1, 4}, "ring_blockwise", "fp32", 1},
-                      WireCase{"ring_of_three", {1, 1, 1, 4}, "ring_blockwise", "fp32", 3},
-                      WireCase{"gathered", {1, 1, 1, 4}, "blockwise"},
-                      WireCase{"ulysses", {1, 1, 1, 4, 4}},
-                      WireCase{"hybrid_bf16", {1, 1, 1, 8, 2}, "ring_blockwise", "bf16"},
-                      WireCase{"hybrid_gathered", {1, 2, 2, 4, 2}, "blockwise"},
-                      WireCase{"all", {2, 2, 2, 4}, "ring_blockwise", "bf16"},
-                      WireCase{"all_gathered", {2, 2, 2, 2}, "standard", "bf16"}),
+    ::testing::Values(
+        WireCase{"one", {}}, WireCase{"fsdp", {1, 4, 1, 1}}, WireCase{"dp", {2, 1, 1, 1}},
+        WireCase{"tp", {1, 1, 2, 1}}, WireCase{"ring", {1, 1, 1, 4}},
+        WireCase{"ring_bf16", {1, 1, 1, 4}, "ring_blockwise", "bf16"},
+        WireCase{"ring_of_one_sequence", {1, 1, 1, 4}, "ring_blockwise", "fp32", 1},
+        WireCase{"ring_of_three", {1, 1, 1, 4}, "ring_blockwise", "fp32", 3},
+        WireCase{"gathered", {1, 1, 1, 4}, "blockwise"}, WireCase{"ulysses", {1, 1, 1, 4, 4}},
+        WireCase{"head_groups", {1, 1, 1, 2, 2}, "blockwise", "bf16", 8, 4},
+        WireCase{"hybrid_head_groups", {1, 1, 1, 4, 2}, "ring_blockwise", "bf16", 8, 4},
+        WireCase{"hybrid_bf16", {1, 1, 1, 8, 2}, "ring_blockwise", "bf16"},
+        WireCase{"hybrid_gathered", {1, 2, 2, 4, 2}, "blockwise"},
+        WireCase{"all", {2, 2, 2, 4}, "ring_blockwise", "bf16"},
+        WireCase{"all_gathered", {2, 2, 2, 2}, "standard", "bf16"}),
     [](const auto& each) { return each.param.name; });
 
 // Calls over tp in a step of one sequence of `tokens`, beside the embedding, the head's four and

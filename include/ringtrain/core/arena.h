@@ -30,6 +30,10 @@ std::string_view name_of(MemoryKind kind);
 class Arena {
  public:
   static constexpr std::size_t kAlignment = 1024;  // swizzled shared-memory tiles, TMA, cuBLAS
+  /// What a tensor of so many bytes takes.
+  static constexpr std::size_t aligned(std::size_t bytes) {
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
 
   /// An arena over [memory, memory + bytes). The memory stays the caller's.
   Arena(void* memory, std::size_t bytes);

@@ -17,7 +17,7 @@ struct Context {
   Arena& arena;
   Mesh& mesh;
   Stream& compute;  ///< all operations, and collectives that nothing hides
-  Stream& ring;     ///< messages within a layer: hops of the ring, sums over tp (high priority)
+  Stream& ring;     ///< messages within a layer, high priority: hops, exchanges of heads, tp sums
   Stream& params;   ///< parameter gathers and gradient reductions
   Stream& beside;   ///< a half of what the compute stream would do, where the halves may overlap
   DType compute_dtype;

@@ -74,9 +74,13 @@ Mesh make_meta_mesh(const MeshShape& shape, const MeshCoordinates& coordinates);
 /// The same mesh with groups that tell `observer` of every collective.
 Mesh observed(Mesh mesh, StepObserver& observer);
 
-/// Collective over `world`: splits it into the groups of `shape`. `ring_sms`: of a GPU, for the
-/// messages of the ring; 0: as many as NCCL likes.
+/// SMs of a GPU for the messages of two groups; 0: as many as NCCL likes.
+struct MessageSms {
+  int ring = 0, ulysses = 0;
+};
+
+/// Collective over `world`: splits it into the groups of `shape`.
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
-               int ring_sms = 0);
+               const MessageSms& sms = {});
 
 }  // namespace ringtrain

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "ringtrain/parallel/context.h"
@@ -23,8 +21,11 @@ struct SequenceAttentionOptions {
   KeyValueTransport transport = KeyValueTransport::kRing;
   std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
   std::int64_t key_chunk_size = 0;
-  int ring_sms = 0;  ///< of a GPU: left free by attention kernels while a hop is under way
+  int ring_sms = 0;  ///< of a GPU: left free by attention while a hop or an exchange is under way
   DType gradient_dtype = DType::kFloat32;  ///< gradients travel in it, fp32 or bf16
+  /// In which heads are exchanged and attended one after the other, where key/value heads of a rank
+  /// can be divided so; else all at once. Results are the same.
+  int head_groups = 2;
 };
 
 /// Causal attention over a sequence split along the sp axis; exact up to rounding, whatever the
@@ -34,6 +35,7 @@ struct SequenceAttentionOptions {
 /// Letters     B micro-batch, T tokens of this rank (seq_length / sp), U ranks of a ulysses group,
 ///             H head_dim, N query heads and K key/value heads of this rank (already divided by tp)
 /// Collective  all ranks of the sp group call it with equal shapes
+/// Memory      what is written shares none with what is read; with U > 1 it holds heads meanwhile
 /// Numerics    the output, lse and all gradients are folded in fp32 across steps, rounded once
 /// Source      Ring Attention (arXiv:2310.01889), algorithm 1
 class SequenceAttention {
@@ -42,9 +44,10 @@ class SequenceAttention {
   /// only makes room); the first one is in use. `context` must outlive this.
   SequenceAttention(Context& context, const std::vector<SequenceLayout>& layouts,
                     const SequenceAttentionOptions& options);
+  ~SequenceAttention();
 
   /// From now on sequences are cut as layouts[index] says.
-  void use_layout(std::size_t index) { cut_ = index; }
+  void use_layout(std::size_t index);
 
   struct Forward {
     Tensor query;           ///< [B, T, N, H] compute
@@ -52,7 +55,8 @@ class SequenceAttention {
     Tensor lowest_visible;  ///< [B, U T] int32, of the group's tokens, or absent
     Tensor out;             ///< [B, T, N, H] compute, written
     Tensor lse;             ///< [B, N, T] fp32, written for backward: with U > 1 the memory holds
-                            ///< [B, N / U, U T], the rows that this rank attended
+                            ///< the rows that this rank attended, [B, N / U / G, U T] of each of
+                            ///< G groups of heads
   };
   void forward(const Forward& args);
 
@@ -72,89 +76,19 @@ class SequenceAttention {
   Tensor positions() const;
 
  private:
-  // What a layout says to this rank.
-  struct Cut {
-    Tensor positions;                                     // [P, U T] int32, of each ring member
-    std::vector<std::vector<AttentionSegment>> segments;  // by key member: what this one sees of it
-    int num_visible = 0;                                  // members of which something is seen
-  };
-  const Cut& cut() const { return cuts_[cut_]; }
+  struct Parts;  // that attention of the ring is made of
 
-  // Whether steps may run on two streams at once.
-  bool steps_overlap(const Tensor& query, const Tensor& key_value, const Tensor& lowest) const;
-
-  // Of the ring: a rank of it stands for its ulysses group.
-  int num_ranks() const { return context_.mesh.ring->size(); }
-  int rank() const { return context_.mesh.ring->rank(); }
-  bool is_visible(int key_rank) const {
-    return !cut().segments[static_cast<std::size_t>(key_rank)].empty();
-  }
   // A ring of one has its keys already: nothing to gather, nothing to copy.
-  bool rotates() const {
-    return options_.transport == KeyValueTransport::kRing || num_ranks() == 1;
-  }
-  // The rank whose keys are here at step `step` of the rotation.
-  int owner(int step) const { return (rank() - step + num_ranks()) % num_ranks(); }
-
-  // Attention of the ring, when tokens have been exchanged for heads.
-  void attend(const Forward& args);
+  bool rotates() const;
+  // Attention of the ring, of heads whose tokens are here. `free_processors` are left to exchanges
+  // of other heads.
+  void attend(const Forward& args, int free_processors);
   void attend_backward(const Backward& args, Tensor delta);
-  struct Fold;  // the running state of a forward pass
-  // Query heads and where they are computed.
-  struct Lane {
-    Stream* stream;
-    std::int64_t first_head, num_heads;
-  };
-  std::vector<Lane> lanes_of(const Forward& args) const;
-  void forward_step(const Forward& args, Fold& fold, Tensor key_value, int key_rank,
-                    int free_processors, const std::vector<Lane>& lanes);
-  void ring_forward(const Forward& args, Fold& fold);
-  void ring_backward(const Backward& args, Tensor delta);
-  void gathered_forward(const Forward& args, Fold& fold);
-  void gathered_backward(const Backward& args, Tensor delta);
-  Tensor gather_key_value(Tensor key_value);
-  Transfer to_next(Tensor sent, Tensor received) const;
-  void hop(const char* what, int step, std::span<const Transfer> transfers, Event& done,
-           std::span<Stream* const> users);
-  void wait_for_hop(const char* what, int step, const Event& event, Stream& stream);
-  // What is enqueued on `after` from now on runs after all that is on `before` now.
-  void order(Stream& before, Stream& after);
-
-  // A part of a block of keys that lies in one piece: some of one sequence, or all of several.
-  struct KeyPart {
-    std::int64_t sequence, sequences;
-    std::int64_t token, tokens;
-  };
-  static constexpr std::size_t kNumMessages = 2;  // in which the gradients of a block travel
-  using Parts = std::vector<KeyPart>;
-  using Messages = std::array<Parts, kNumMessages>;
-  static KeyPart whole(const Tensor& key_value);
-  static Messages messages_of(const Tensor& key_value);
-  // Of key, value or a gradient of them, [B, T, K, H].
-  static Tensor part_of(const Tensor& block, const KeyPart& part);
-  bool is_visible(int key_rank, const KeyPart& part) const;
-  AttentionMask mask(Tensor lowest_visible, int key_rank, const KeyPart& part) const;
-  // Adds to the gradients of parts, or overwrites them.
-  void backward_step(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
-                     Tensor dkey_value, const Parts& parts, bool overwrite, Stream& stream);
-  void backward_part(const Backward& args, Tensor delta, Tensor key_value, int key_rank,
-                     Tensor dkey_value, const KeyPart& part, bool overwrite, Stream& stream);
-  struct Travel;  // gradients on their way
-  Travel make_travel(Tensor dkey_value);
-  void send(const Travel& travel, const Parts& message, int step, Event& done, Stream& stream);
-  void receive(const Travel& travel, const Parts& message, int step, const Event& done,
-               Stream& stream);
-  void cast_parts(const Parts& message, Tensor in, Tensor out, Stream& stream);
 
   Context& context_;
   SequenceAttentionOptions options_;
   HeadExchange exchange_;
-  std::vector<Cut> cuts_;
-  std::size_t cut_ = 0;
-  std::unique_ptr<Event> computed_;  // a computing stream: everything enqueued so far
-  std::unique_ptr<Event> arrived_;   // ring stream: the last hop of keys and values
-  // ring stream: the last hops of their gradients
-  std::array<std::unique_ptr<Event>, kNumMessages> returned_;
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace ringtrain
