@@ -104,6 +104,8 @@ def main():
     parser.add_argument("--labels", help="comma-separated, one per file; default: directory names")
     parser.add_argument("--title", default="ringtrain: loss over steps")
     args = parser.parse_args()
+    if args.out.suffix != ".svg":
+        parser.error(f"--out writes SVG: {args.out} does not end in .svg")
 
     labels = args.labels.split(",") if args.labels else [
         path.resolve().parent.name for path in args.metrics]
@@ -122,7 +124,10 @@ def main():
                 curves.append((f"{prefix}{name}", key, sorted(points)))
     if not curves:
         sys.exit("plot_loss: no losses in " + ", ".join(map(str, args.metrics)))
-    args.out.write_text(draw(curves, args.title), encoding="utf-8")
+    try:
+        args.out.write_text(draw(curves, args.title), encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"plot_loss: cannot write {args.out}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -115,12 +115,17 @@ def main():
     parser.add_argument("--within", help="only while regions of this name last")
     parser.add_argument("--title", default="ringtrain: what the streams of the ranks do")
     args = parser.parse_args()
+    if args.out.suffix != ".svg":
+        parser.error(f"--out writes SVG: {args.out} does not end in .svg")
     try:
         ranks, streams, regions = read_trace(args.trace)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"plot_trace: cannot read {args.trace}: {error}")
     begin, end = window_of(regions, args.within)
-    args.out.write_text(draw(ranks, streams, regions, begin, end, args.title), encoding="utf-8")
+    try:
+        args.out.write_text(draw(ranks, streams, regions, begin, end, args.title), encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"plot_trace: cannot write {args.out}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ not at all.
 
 import argparse
 import array
+import codecs
 import contextlib
 import gzip
 import json
@@ -139,8 +140,11 @@ def kind_of(path):
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
-def open_bytes(path):
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+def numbered_lines(path):
+    """Lines from 1 on as bytes, without the mark that some editors put before the first."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
 
 
 def find_files(inputs):
@@ -174,37 +178,35 @@ def read_text(path, args):
         lines.clear()
         return [document_line(text)] if text.strip() else []
 
-    with open_bytes(path) as file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8").replace("\r\n", "\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason})") from error
-            if line.strip() or args.whole_file:
-                lines.append(line)
-            else:
-                yield from flush()
-        yield from flush()
+    for number, raw in numbered_lines(path):
+        try:
+            line = raw.decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: line {number} is not UTF-8 ({error.reason})") from error
+        if line.strip() or args.whole_file:
+            lines.append(line)
+        else:
+            yield from flush()
+    yield from flush()
 
 
 def read_json_lines(path, args):
     """Lines that are JSON objects, as they are."""
     broken = 0
-    with open_bytes(path) as file:
-        for number, raw in enumerate(file, start=1):
-            line = raw.strip()
-            if not line:
-                continue
-            try:
-                good = isinstance(json.loads(line.decode("utf-8")), dict)
-            except ValueError:  # not JSON, or not UTF-8
-                good = False
-            if good:
-                yield line
-                continue
-            broken += 1
-            if broken <= MAX_REPORTS:
-                args.progress.warn(f"line {number} of {path} is not a JSON object and is left out")
+    for number, raw in numbered_lines(path):
+        line = raw.strip()
+        if not line:
+            continue
+        try:
+            good = isinstance(json.loads(line.decode("utf-8")), dict)
+        except ValueError:  # not JSON, or not UTF-8
+            good = False
+        if good:
+            yield line
+            continue
+        broken += 1
+        if broken <= MAX_REPORTS:
+            args.progress.warn(f"line {number} of {path} is not a JSON object and is left out")
     if broken > MAX_REPORTS:
         args.progress.warn(f"{broken} lines of {path} are not JSON objects and were left out")
 

@@ -106,7 +106,10 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
                         std::string(description_of(command)));
   const std::string group = "Configuration";
   parser.add_option(
-      "config", "JSON file with any of these options, nested or dotted; a later one wins",
+      "config",
+      "JSON file with any of these options, nested or dotted; of several the last wins, and what "
+      "the "
+      "command line says wins over all",
       {group, "FILE", ""},
       [&](const std::string& file) { reading.command_line.config_files.push_back(file); },
       /*repeatable=*/true);

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -47,8 +48,10 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
   for (std::size_t begin = 0; (begin = text.find_first_not_of(separators, begin)) != text.npos;) {
     const std::size_t end = std::min(text.find_first_of(separators, begin), text.size());
     const std::int64_t id = parse_integer("ids", text.substr(begin, end - begin));
-    // Clamped, so that the tokenizer refuses every id that is not its own.
-    ids.push_back(static_cast<std::int32_t>(std::clamp<std::int64_t>(id, -1, INT32_MAX)));
+    if (id < 0 || id > std::numeric_limits<std::int32_t>::max()) {
+      throw InvalidArgument(fmt::format("--ids: {} is no token id", id));
+    }
+    ids.push_back(static_cast<std::int32_t>(id));
     begin = end;
   }
   return ids;

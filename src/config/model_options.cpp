@@ -44,7 +44,7 @@ void add_computation_options(ModelSection& llama) {
   llama.add<&M::scan_query_chunk_size>("scan_query_chunk_size", "query block, in tokens");
   llama.add<&M::scan_key_chunk_size>("scan_key_chunk_size", "key block, in tokens");
   llama.add<&M::scan_mlp_chunk_size>("scan_mlp_chunk_size", "feed-forward block, in tokens");
-  const auto remat = or_empty(remat_names());
+  auto remat = or_empty(remat_names());
   llama.add<&M::remat_block>(
       "remat_block",
       "what a layer keeps for its backward pass: everything_saveable | dots_saveable | "
@@ -52,6 +52,7 @@ void add_computation_options(ModelSection& llama) {
       "layer on (offload:12,save_attention:20), or auto: the mix that fits");
   llama.add<&M::remat_attention>("remat_attention", "the same, of attention; remat_block bounds it")
       .choices = remat;
+  std::erase(remat, "save_attention");
   llama.add<&M::remat_mlp>("remat_mlp", "the same, of the feed-forward").choices = remat;
 }
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -135,6 +136,9 @@ DatasetProgress read_dataset_state(const std::string& text, const DatasetIdentit
 }
 
 std::string load_dataset_state(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    throw IoError(fmt::format("{}: is a directory, not a file (--load_dataset_state)", path));
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) {
     throw IoError(

@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -56,19 +57,21 @@ class ExampleStream::Pool {
  public:
   Pool(JsonLineReader& reader, const TextProcessor& processor, TokenizerThreads threads)
       : reader_(reader), processor_(processor), settings_(threads) {
-    for (std::int64_t i = 0; i < threads.count; ++i) {
-      threads_.emplace_back([this] { work(); });
+    try {
+      for (std::int64_t i = 0; i < threads.count; ++i) {
+        threads_.emplace_back([this] { work(); });
+      }
+    } catch (const std::system_error& error) {
+      const std::size_t started = threads_.size();
+      end_threads();
+      throw InvalidArgument(
+          fmt::format("json_dataset.tokenizer_processes={}: this process can start only {} threads "
+                      "({})",
+                      threads.count, started, error.code().message()));
     }
   }
 
-  ~Pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
+  ~Pool() { end_threads(); }
 
   Example next() {
     while (taken_ == current_.examples.size()) {
@@ -82,6 +85,15 @@ class ExampleStream::Pool {
   // Long lines must not fill the memory: reading ahead also stops at this many bytes.
   static constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 22;
   static constexpr std::int64_t kMaxBytesAhead = std::int64_t{1} << 26;
+
+  void end_threads() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
 
   void take_chunk() {
     while (!reader_failed_ && (ordered_.empty() || (lines_ahead_ < settings_.lines_ahead &&

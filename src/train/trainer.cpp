@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "ringtrain/train/fitting_remat.h"
 #include "ringtrain/train/run_checkpoints.h"
 #include "ringtrain/train/run_data.h"
+#include "ringtrain/train/run_lock.h"
 #include "ringtrain/train/runtime.h"
 #include "ringtrain/train/selftest_run.h"
 #include "ringtrain/train/signals.h"
@@ -71,9 +73,10 @@ class Trainer::Impl {
   struct Evaluation {
     double loss, accuracy;
   };
-  Evaluation evaluate();
+  std::optional<Evaluation> evaluate();
   void report(const LocalBatch& batch, double learning_rate);
   void save(SaveKind kind, bool with_state);
+  void check_parameters();
   bool is_saved(SaveKind kind, bool with_state) const;
   void save_if_due();
   bool should_stop();
@@ -85,6 +88,7 @@ class Trainer::Impl {
   fs::path run_directory_;
   Log log_;
 
+  std::optional<RunLock> lock_;  // rank 0
   std::optional<RunCheckpoints> checkpoints_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
@@ -128,6 +132,11 @@ void Trainer::Impl::set_up() {
     report_.sources["llama.vocab_size"] = "tokenizer";
   }
   const std::string resolved = config_to_json(Command::kTrain, config_, report_);
+  if (config_.total_steps % accumulate() != 0) {
+    report_.notices.push_back(fmt::format(
+        "the last {} of {} steps update nothing: optimizer.accumulate_gradient_steps={}",
+        config_.total_steps % accumulate(), config_.total_steps, accumulate()));
+  }
   make_run_directory(resolved);
   checkpoints_.emplace(world_, config_, resolved, run_directory_);
 
@@ -169,6 +178,7 @@ void Trainer::Impl::make_run_directory(const std::string& resolved_config) {
       throw IoError(
           fmt::format("logger.output_dir {}: {}", run_directory_.string(), error.message()));
     }
+    lock_.emplace(run_directory_);
     replace_text(run_directory_ / "config.resolved.json", resolved_config);
   });
 }
@@ -245,6 +255,9 @@ int Trainer::Impl::run() {
     save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
   }
   first_step_ = step_;
+  if (step_ >= config_.total_steps) {
+    log_.info(fmt::format("nothing to do: step {} of {} is done", step_, config_.total_steps));
+  }
   if (!config_.trace.empty() && config_.total_steps - step_ <= config_.trace_step) {
     log_.warning(fmt::format("no trace: trace_step is {}, and {} steps are left",
                              config_.trace_step, config_.total_steps - step_));
@@ -318,19 +331,23 @@ double Trainer::Impl::gradient_norm() {
   return has_updated_ ? engine_->read_gradient_norm() : position_.gradient_norm;
 }
 
-Trainer::Impl::Evaluation Trainer::Impl::evaluate() {
+/// Nothing if a signal asks to stop meanwhile: the state after it is not worth the time.
+std::optional<Trainer::Impl::Evaluation> Trainer::Impl::evaluate() {
   engine_->zero_totals();
   double denominator = 0;
+  std::string data_state;
   for (std::int64_t i = 0; i < config_.eval_steps; ++i) {
+    if (should_stop()) return std::nullopt;
     watchdog_->progress(step_, "evaluation");
     const LocalBatch batch = eval_data_->next();
     engine_->evaluate(batch);
     denominator += batch.denominator;
-    eval_data_state_ = batch.state_after;
+    data_state = batch.state_after;
   }
+  eval_data_state_ = data_state;
   const Engine::Totals totals = engine_->read_totals();
   denominator = denominator > 0 ? denominator : 1.0;
-  return {totals.loss / denominator, totals.correct / denominator};
+  return Evaluation{totals.loss / denominator, totals.correct / denominator};
 }
 
 void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
@@ -346,9 +363,10 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
   line.param_norm = engine_->read_param_norm();
   reporter_->measure(line, batch);  // the device is idle: the norms have been read
   if (evaluates()) {
-    const Evaluation evaluation = evaluate();
-    line.eval_loss = evaluation.loss;
-    line.eval_accuracy = evaluation.accuracy;
+    if (const auto evaluation = evaluate()) {
+      line.eval_loss = evaluation->loss;
+      line.eval_accuracy = evaluation->accuracy;
+    }
   }
   reporter_->start(step_ + 1);  // evaluation is no training time
   reporter_->write(line, batch);
@@ -358,12 +376,22 @@ void Trainer::Impl::save(SaveKind kind, bool with_state) {
   if (is_saved(kind, with_state)) return;
   watchdog_->progress(step_, "before saving");
   position_.gradient_norm = gradient_norm();  // waits for the device
+  check_parameters();
   watchdog_->take_time(step_, "saving");
   const auto begin = StepReporter::Clock::now();
   checkpoints_->save(position_, kind, with_state, *engine_, runtime_->context());
   reporter_->leave_out(StepReporter::Clock::now() - begin);
   saved_ = Saved{position_.step, kind, with_state};
   watchdog_->progress(step_, "after saving");
+}
+
+/// What a diverged run has made must not take the place of what it came from.
+void Trainer::Impl::check_parameters() {
+  if (std::isfinite(engine_->read_param_norm())) return;
+  throw Error(ExitCode::kCheckFailed,
+              fmt::format("the parameters after step {} are not finite numbers and are not saved; "
+                          "continue from an earlier save, with a lower learning rate or other data",
+                          position_.step));
 }
 
 /// The same parameters are not written again, least of all over a save that holds more.

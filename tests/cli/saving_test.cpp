@@ -41,13 +41,14 @@ TEST(Saving, RollingSavesReplaceEachOtherAndMilestonesStay) {
   EXPECT_EQ(names_in(run / "checkpoint"),
             (Names{"latest", "step-00000004", "step-00000008", "step-00000010"}));
   EXPECT_EQ(read_text_file(run / "checkpoint/latest"), "step-00000010\n");
-  EXPECT_EQ(names_in(run.path()), (Names{"checkpoint", "config.resolved.json", "metrics.jsonl"}));
+  EXPECT_EQ(names_in(run.path()),
+            (Names{"checkpoint", "config.resolved.json", "metrics.jsonl", "run.lock"}));
 }
 
 TEST(Saving, WithoutFrequenciesNothingIsSaved) {
   const TemporaryDirectory run;
   train(run.path(), {"--total_steps=2"});
-  EXPECT_EQ(names_in(run.path()), (Names{"config.resolved.json", "metrics.jsonl"}));
+  EXPECT_EQ(names_in(run.path()), (Names{"config.resolved.json", "metrics.jsonl", "run.lock"}));
 }
 
 TEST(Saving, BeginsBeforeTheFirstStep) {
@@ -154,6 +155,37 @@ TEST(Saving, AFullDiskKeepsThePreviousSave) {
     train(output, {"--total_steps=10", "--autoresume"}, mesh);
     EXPECT_EQ(read_metrics(output / "metrics.jsonl").size(), 10u);
   }
+}
+
+TEST(Saving, ADivergedRunKeepsThePreviousSave) {
+  const TemporaryDirectory run;
+  const Options diverging{"--total_steps=10", "--save_model_freq=2", "--autoresume",
+                          "--optimizer.adamw_optimizer.lr=1e30",
+                          "--optimizer.adamw_optimizer.end_lr=1e30"};
+  for (const std::string mesh : {"1,1,1,1", "1,2,1,1"}) {
+    const fs::path output = run / mesh;
+    train(output, {"--total_steps=4", "--save_model_freq=2"}, mesh);
+    const ProgramResult result = train_on_mesh(mesh, small_run(output, diverging));
+    EXPECT_EQ(result.exit_code, 1) << result.output << result.errors;
+    EXPECT_NE(result.errors.find("ringtrain: the parameters after step 6 are not finite numbers"),
+              std::string::npos)
+        << result.errors;
+    EXPECT_EQ(names_in(output / "checkpoint"), (Names{"latest", "step-00000004"}));
+  }
+}
+
+TEST(Saving, ASecondJobIsKeptOut) {
+  const TemporaryDirectory output;
+  RunningProgram first(
+      train_command("1,1,1,2", small_run(output.path(), {"--total_steps=1000000"})));
+  ASSERT_TRUE(wait_for_steps(output.path(), 1));
+  const ProgramResult second = train_on_mesh("1,1,1,2", small_run(output.path()));
+  EXPECT_EQ(second.exit_code, 3) << second.output << second.errors;
+  EXPECT_EQ(second.errors.find("ringtrain: process "), 0u) << second.errors;
+  EXPECT_NE(second.errors.find(" writes to " + output.path().string()), std::string::npos)
+      << second.errors;
+  first.signal(SIGUSR1);
+  EXPECT_EQ(first.wait(60).exit_code, 75);
 }
 
 TEST(Saving, AFileInTheWayOfCheckpointsIsNamed) {

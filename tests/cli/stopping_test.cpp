@@ -69,6 +69,26 @@ INSTANTIATE_TEST_SUITE_P(Signals, Stopping,
                                            StopCase{"term_of_one_rank", "1,2,1,1", SIGTERM, {1}}),
                          [](const auto& each) { return each.param.name; });
 
+// An evaluation may take longer than a scheduler waits.
+TEST(Evaluation, IsGivenUp) {
+  const TemporaryDirectory output;
+  RunningProgram program(train_command(
+      "1,1,1,2",
+      small_run(output.path(), {"--total_steps=1000000", "--eval_steps=1000000",
+                                "--eval_dataset.json_dataset.path=" + sample_data().string(),
+                                "--eval_dataset.text_processor.fields=answer",
+                                "--eval_dataset.json_dataset.seq_length=64"})));
+  ASSERT_TRUE(wait_for_steps(output.path(), 0));
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // it is in the evaluation of step 0
+  program.signal(SIGUSR1);
+  const ProgramResult result = program.wait(kTimeout);
+  EXPECT_EQ(result.exit_code, kStopped) << result.output << result.errors;
+  const auto metrics = read_metrics(output / "metrics.jsonl");
+  ASSERT_EQ(metrics.size(), 1u);
+  EXPECT_EQ(metrics[0].count("eval_loss"), 0u);
+  expect_continues("1,1,1,2", output.path());
+}
+
 // mpirun waits odls_base_sigkill_timeout seconds, passes SIGTERM on, waits again and kills; its
 // exit code is its own. It reads no output meanwhile: a rank that fills the pipe stands still.
 TEST(StoppingMpirun, LeavesTheStateBehind) {

@@ -144,6 +144,8 @@ TEST_F(ResolveTest, UpdatesAreStrict) {
   EXPECT_EQ(refuse("dict(hidden_size='1')").substr(0, 43),
             "hidden_size takes a whole number, got \"1\"\n ");
   EXPECT_EQ(refuse("dict(remat_mlp='all')").substr(0, 32), "remat_mlp 'all' is not one of ''");
+  EXPECT_EQ(refuse("dict(remat_mlp='save_attention')").substr(0, 43),
+            "remat_mlp 'save_attention' is not one of ''");
 }
 
 TEST_F(ResolveTest, OneFileServesEveryCommand) {

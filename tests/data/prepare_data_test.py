@@ -92,6 +92,14 @@ class PrepareDataTest(unittest.TestCase):
         self.assertEqual(self.read("train.jsonl"), ["A\n\na", "B\n\nb"])
         self.assertEqual(self.read("val.jsonl"), [])
 
+    def test_byte_order_marks_are_dropped(self):
+        self.write("a.txt", "\ufeffOne\n\nTwo")
+        self.run_script("--input", self.folder / "a.txt", "--out", self.folder / "text", "--no_shuffle")
+        self.assertEqual(self.read("text/openwebtext_val.jsonl"), ["One"])
+        self.write("a.jsonl", '\ufeff{"text": "One"}\n{"text": "Two"}\n')
+        self.run_script("--input", self.folder / "a.jsonl", "--out", self.folder / "json", "--no_shuffle")
+        self.assertEqual(self.read("json/openwebtext_val.jsonl"), ["One"])
+
     def test_lines_of_json_go_through_as_they_are(self):
         done = self.run_script("--input", SAMPLE, "--out", self.folder, "--test_size", "7")
         whole = SAMPLE.read_text(encoding="utf-8").splitlines()

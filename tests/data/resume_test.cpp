@@ -203,6 +203,7 @@ TEST_F(ChangedResumeTest, LoadsAStateFromAFile) {
   write_file(path, state_);
   EXPECT_EQ(load_dataset_state(path), state_);
   EXPECT_THROW(load_dataset_state(directory_ / "absent"), IoError);
+  EXPECT_THROW(load_dataset_state(directory_.path()), IoError);
   write_file(path, state_.substr(0, 20));
   EXPECT_NE(message_of<InvalidArgument>([&] { load_dataset_state(path); }).find(path),
             std::string::npos);

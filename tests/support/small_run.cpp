@@ -51,7 +51,7 @@ std::vector<StepMetrics> read_metrics(const std::filesystem::path& file) {
   for (int i = 0; i < kTries; ++i) {
     std::ifstream file(output_directory / "metrics.jsonl");
     logged = static_cast<std::size_t>(std::count(std::istreambuf_iterator<char>(file), {}, '\n'));
-    if (logged >= steps) return ::testing::AssertionSuccess();
+    if (file.is_open() && logged >= steps) return ::testing::AssertionSuccess();
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return ::testing::AssertionFailure() << "only " << logged << " of " << steps << " steps";

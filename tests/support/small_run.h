@@ -17,7 +17,8 @@ using StepMetrics = std::map<std::string, double>;
 /// The records of a metrics file, in order; none where it is not there.
 std::vector<StepMetrics> read_metrics(const std::filesystem::path& file);
 
-/// Waits until a run in `output_directory` has logged so many steps, for a minute at most.
+/// Waits until a run in `output_directory` has begun and logged so many steps, for a minute at
+/// most.
 ::testing::AssertionResult wait_for_steps(const std::filesystem::path& output_directory,
                                           std::size_t steps);
 

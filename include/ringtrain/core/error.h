@@ -10,7 +10,7 @@ namespace ringtrain {
 /// Process exit codes; the same for every subcommand.
 enum class ExitCode : int {
   kOk = 0,
-  kCheckFailed = 1,      ///< `verify` or `selftest` found a difference
+  kCheckFailed = 1,      ///< `verify` or `selftest` found a difference; a run diverged
   kUsage = 2,            ///< command line or configuration
   kIo = 3,               ///< files and data
   kDevice = 4,           ///< GPU, communication, lost peer
