@@ -52,9 +52,10 @@ void print_plan(const Answer& answer) {
   const auto& [config, machine, plan, longest] = answer;
   const JsonDatasetConfig& data = config.train_dataset.json_dataset;
   const bool is_cpu = machine.device == DeviceType::kCpu;
-  fmt::print("plan for {} ranks, {} a host, mesh_dim {}, {}: {} x {} tokens, {}, remat_block {}\n",
-             machine.world_size, machine.ranks_per_host, config.mesh_dim, is_cpu ? "cpu" : "cuda",
-             data.batch_size, data.seq_length, config.dtype,
+  fmt::print("plan for {} rank{}, {} a host, mesh_dim {}, {}: {} x {} tokens, {}, remat_block {}\n",
+             machine.world_size, machine.world_size == 1 ? "" : "s", machine.ranks_per_host,
+             config.mesh_dim, is_cpu ? "cpu" : "cuda", data.batch_size, data.seq_length,
+             config.dtype,
              config.llama.remat_block.empty() ? "everything_saveable" : config.llama.remat_block);
   fmt::print("{} of the fullest rank\n", is_cpu ? "memory" : "device memory");
   print_side(plan.rank.device);

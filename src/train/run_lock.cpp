@@ -31,9 +31,10 @@ RunLock::RunLock(const std::filesystem::path& run_directory) {
     if (errno != EWOULDBLOCK) return;  // no locks here
     const std::string text = holder(descriptor_);
     close(descriptor_);
-    throw IoError(fmt::format("{} writes to {} already; wait for its end, or give another "
-                              "--logger.output_dir",
-                              text, run_directory.string()));
+    throw IoError(
+        fmt::format("{} writes to {} already; wait for its end, or give another "
+                    "--logger.output_dir",
+                    text, run_directory.string()));
   }
   std::array<char, 128> host{};
   gethostname(host.data(), host.size() - 1);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ringtrain/config/byte_size.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/core/host_memory.h"
 #include "ringtrain/train/memory_reserve.h"
@@ -94,17 +95,17 @@ void Runtime::allocate(const Rehearsal& rehearsal) {
   const std::size_t host_free_bytes = host_memory().free_bytes;
   if (world_.any(device_->type() != DeviceType::kCpu && sum.device > free_bytes)) {
     throw DeviceError(fmt::format(
-        "the run needs {} bytes of the memory of {} for its ranks, {} are free; shorten seq_length "
+        "the run needs {} of the memory of {} for its ranks, {} are free; shorten seq_length "
         "or batch_size, set remat_block=auto or nothing_saveable and scan_mlp=true, or use more "
         "fsdp, tp or sp; `ringtrain plan` tells what each would free\n{}",
-        sum.device, device_->name(), free_bytes, memory_table_));
+        format_gib(sum.device), device_->name(), format_gib(free_bytes), memory_table_));
   }
   if (world_.any(sum.host > host_free_bytes)) {
     throw DeviceError(fmt::format(
-        "the run needs {} bytes of host memory on {} for the ranks there, {} are free within the "
+        "the run needs {} of host memory on {} for the ranks there, {} are free within the "
         "limit of this process's control group; keep less there (remat_block, offload_optimizer), "
         "shorten seq_length or batch_size, or spread the ranks over more hosts\n{}",
-        sum.host, world_.host_name(), host_free_bytes, memory_table_));
+        format_gib(sum.host), world_.host_name(), format_gib(host_free_bytes), memory_table_));
   }
   memory_ = std::make_unique<DeviceMemory>(*device_, wanted.device.bytes);
   host_memory_ = std::make_unique<HostMemory>(*device_, wanted.host.bytes);
