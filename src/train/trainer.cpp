@@ -13,6 +13,7 @@
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/file.h"
 #include "ringtrain/comm/watchdog.h"
+#include "ringtrain/config/checkpoint_agreement.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/core/log.h"
@@ -85,6 +86,7 @@ class Trainer::Impl {
   fs::path run_directory_;
   Log log_;
 
+  std::optional<FoundState> found_;
   std::optional<RunCheckpoints> checkpoints_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
@@ -126,6 +128,12 @@ void Trainer::Impl::set_up() {
   if (!fitted.notice.empty()) {
     report_.notices.push_back(fitted.notice);
     report_.sources["llama.vocab_size"] = "tokenizer";
+  }
+  found_ = find_state(world_, config_, run_directory_, report_,
+                      [&](const std::string& text) { log_.warning(text); });
+  if (found_ && !found_->parameters_only) {
+    agree(world_,
+          [&] { notice_changed_training(config_, found_->train_state.parent_path(), report_); });
   }
   const std::string resolved = config_to_json(Command::kTrain, config_, report_);
   make_run_directory(resolved);
@@ -212,15 +220,13 @@ void Trainer::Impl::print_wire_bytes() {
 
 void Trainer::Impl::restore_or_initialise() {
   Context& context = runtime_->context();
-  const auto warn = [&](const std::string& text) { log_.warning(text); };
-  const auto found = checkpoints_->find(warn);
-  const fs::path state = found ? found->train_state : fs::path();
-  const bool is_own = found && found->is_own;
+  const fs::path state = found_ ? found_->train_state : fs::path();
+  const bool is_own = found_ && found_->is_own;
   const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
-  if (found && !is_own && source.kind == CheckpointSource::Kind::kTrainStateParams) {
+  if (found_ && found_->parameters_only) {
     agree(world_, [&] { checkpoints_->restore_parameters(state, true, *engine_, context); });
     log_.info("parameters of " + state.string());
-  } else if (found) {
+  } else if (found_) {
     agree(world_, [&] { position_ = checkpoints_->restore(state, *engine_, context); });
     step_ = position_.step;
     if (is_own) saved_ = Saved{step_, SaveKind::kRolling, /*with_state=*/true};
