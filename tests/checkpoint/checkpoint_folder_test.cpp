@@ -246,7 +246,7 @@ TEST(CheckpointFolderTest, UnwritableFolderIsNamed) {
   }
 }
 
-TEST(CheckpointFolder, TheNewestSaveIsFoundWithoutReadingIt) {
+TEST(CheckpointFolderTest, TheNewestSaveIsFoundWithoutReadingIt) {
   const TemporaryDirectory run;
   EXPECT_EQ(newest_save(run.path()), std::nullopt);
   EXPECT_EQ(newest_save(run / "nowhere"), std::nullopt);
