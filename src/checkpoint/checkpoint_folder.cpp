@@ -86,14 +86,11 @@ void remove_earlier_rolling(const fs::path& folder, std::int64_t newest) {
   }
 }
 
-// What find_train_state tries, in order, as paths joined by newlines for the broadcast.
-std::string candidates_at(const fs::path& path) {
-  if (is_there(path / kTrainStateFolder)) return path.string() + "\n";
-  std::vector<fs::path> saves = list_checkpoints(path);
-  if (saves.empty()) saves = list_checkpoints(path / kCheckpointFolder);
-  std::string joined;
-  for (const fs::path& save : saves) joined += save.string() + "\n";
-  return joined;
+// What find_train_state tries, in order.
+std::vector<fs::path> candidates_at(const fs::path& path) {
+  if (is_there(path / kTrainStateFolder)) return {path};
+  const std::vector<fs::path> saves = list_checkpoints(path);
+  return saves.empty() ? list_checkpoints(path / kCheckpointFolder) : saves;
 }
 
 }  // namespace
@@ -130,10 +127,20 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
   return saves;
 }
 
+std::optional<fs::path> newest_save(const fs::path& path) {
+  const std::vector<fs::path> candidates = candidates_at(path);
+  if (candidates.empty()) return std::nullopt;
+  return candidates.front();
+}
+
 std::optional<fs::path> find_train_state(World& world, const fs::path& path,
                                          const std::function<void(const std::string&)>& warn) {
   // Rank 0 looks, so that all ranks see the same even while a network file system catches up.
-  std::string candidates = ask_first_rank(world, [&] { return candidates_at(path); });
+  std::string candidates = ask_first_rank(world, [&] {
+    std::string joined;
+    for (const fs::path& save : candidates_at(path)) joined += save.string() + "\n";
+    return joined;
+  });
   if (candidates.empty()) return std::nullopt;
   std::string problems;
   while (!candidates.empty()) {

@@ -11,10 +11,10 @@
 namespace ringtrain {
 namespace {
 
-int evaluate(World& world, const TrainConfig& config, const ConfigReport&) {
+int evaluate(World& world, const TrainConfig& config, const ConfigReport& report) {
   const bool shows_bar = world.rank() == 0 && is_on_terminal(stdout);
   Console console(stdout, shows_bar, config.eval_steps);
-  Evaluator evaluator(world, config);
+  Evaluator evaluator(world, config, report);
   return run_job(world, [&] {
     const EvaluationResult result =
         evaluator.run([&](std::int64_t done) { console.show_progress(done, 0); });

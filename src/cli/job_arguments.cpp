@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "ringtrain/checkpoint/checkpoint_folder.h"
 #include "ringtrain/cli/argument_parser.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
@@ -121,7 +122,7 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
     job.answer = parser.help();
     return job;
   }
-  job.resolved = resolve_config(command, reading.command_line);
+  job.resolved = resolve_config(command, reading.command_line, newest_save);
   const auto& [config, report] = job.resolved;
   if (reading.print_config) {
     job.answer = describe_config(command, config, report);

@@ -62,8 +62,8 @@ void add_model_options(std::vector<Option>& table) {
   OptionSection<> model(table, "", "Model", kTraining | kVerifying);
   model.add<&TrainConfig::load_llama_config>(
       "load_llama_config",
-      "preset (7b, llama3-8b, ...) or json::FILE; empty: 7b, or what "
-      "params::DIR holds");
+      "preset (7b, llama3-8b, ...) or json::FILE; empty: 7b, or the model "
+      "of load_checkpoint");
   model.add<&TrainConfig::update_llama_config>(
       "update_llama_config", "dict(key=value,...) over the preset; keys as llama.*");
   ModelSection llama(table, "llama.", "Model", kTraining | kVerifying);

@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <set>
 
-#include "checkpoint_agreement.h"
 #include "mesh_agreement.h"
 #include "option_value.h"
-#include "ringtrain/config/model_file.h"
+#include "ringtrain/config/checkpoint_agreement.h"
 #include "ringtrain/config/presets.h"
 #include "ringtrain/config/suggestion.h"
+#include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "settings.h"
 
@@ -46,7 +46,8 @@ std::vector<Setting> settings_of_files(Command command, const std::vector<std::s
 
 class Resolver {
  public:
-  explicit Resolver(Command command) : config_(default_config(command)) {}
+  Resolver(Command command, const FindSave& newest_save)
+      : command_(command), newest_save_(newest_save), config_(default_config(command)) {}
 
   void apply(const std::vector<Setting>& settings) {
     for (const Setting& setting : settings) {
@@ -64,7 +65,7 @@ class Resolver {
   /// The model that others build on, found by what the later settings say about it.
   void apply_base_model(const std::vector<Setting>& files, const std::vector<Setting>& flags) {
     const std::string preset = last_text("load_llama_config", files, flags);
-    const std::string checkpoint = last_text("load_checkpoint", files, flags);
+    const CheckpointSource checkpoint = known_source(last_text("load_checkpoint", files, flags));
     constexpr std::string_view kJson = "json::";
     if (preset == kJson) {
       throw InvalidArgument("load_llama_config 'json::' names no file");
@@ -74,8 +75,9 @@ class Resolver {
       const Preset& found = find_preset(preset);
       apply(settings_of_model(parse_json(std::string(found.json)), "preset " + preset,
                               report_.notices));
-    } else if (const std::string directory = params_directory(checkpoint); !directory.empty()) {
-      apply_model_file(std::filesystem::path(directory) / "config.json", "checkpoint " + directory);
+    } else if (checkpoint.kind != CheckpointSource::Kind::kNone) {
+      const std::filesystem::path directory = model_directory(checkpoint);
+      apply_model_file(directory / "config.json", "checkpoint " + directory.string());
     }
   }
 
@@ -93,12 +95,7 @@ class Resolver {
     choose_dataset_type(config_.train_dataset, "train_dataset");
     choose_dataset_type(config_.eval_dataset, "eval_dataset");
     choose_attention();
-    if (const std::string directory = params_directory(config_.load_checkpoint);
-        !directory.empty()) {
-      agree_with_checkpoint(config_,
-                            read_model_config(std::filesystem::path(directory) / "config.json"),
-                            "checkpoint " + directory, report_);
-    }
+    agree_on_parameters();
     if (!without_meaning_.empty()) {
       report_.notices.push_back(
           fmt::format("accepted, no meaning here: {}", fmt::join(without_meaning_, ", ")));
@@ -107,12 +104,38 @@ class Resolver {
   }
 
  private:
-  /// DIR of params::DIR where it is a directory; empty else: loading reports what is wrong with it.
-  static std::string params_directory(const std::string& checkpoint) {
-    constexpr std::string_view kParams = "params::";
-    if (!checkpoint.starts_with(kParams)) return "";
-    const std::string directory = checkpoint.substr(kParams.size());
-    return std::filesystem::is_directory(directory) ? directory : "";
+  /// None for a text that validate_config will refuse.
+  static CheckpointSource known_source(const std::string& text) {
+    for (const char* kind : {"params::", "trainstate::", "trainstate_params::"}) {
+      if (text.starts_with(kind)) return parse_load_checkpoint(text);
+    }
+    return {};
+  }
+
+  static bool is_directory(const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::is_directory(path, ignored);
+  }
+
+  /// Where the config.json of a checkpoint is.
+  std::filesystem::path model_directory(const CheckpointSource& checkpoint) const {
+    if (!is_directory(checkpoint.path)) {
+      throw IoError(fmt::format("load_checkpoint: there is no directory {}", checkpoint.path));
+    }
+    if (checkpoint.kind == CheckpointSource::Kind::kParams) return checkpoint.path;
+    const auto save = newest_save_ ? newest_save_(checkpoint.path) : std::nullopt;
+    if (save) return *save;
+    throw IoError(fmt::format("load_checkpoint: no train state in {}", checkpoint.path));
+  }
+
+  /// A train state is compared when it is known which save is intact, and the tokenizer's size.
+  void agree_on_parameters() {
+    const CheckpointSource checkpoint = known_source(config_.load_checkpoint);
+    if (checkpoint.kind != CheckpointSource::Kind::kParams) return;
+    const bool is_read =
+        command_ == Command::kTrain || command_ == Command::kEval || command_ == Command::kVerify;
+    if (!is_read && !is_directory(checkpoint.path)) return;
+    agree_with_checkpoint(config_, model_directory(checkpoint), Loading::kParameters, report_);
   }
 
   static std::string last_text(std::string_view name, const std::vector<Setting>& files,
@@ -152,6 +175,8 @@ class Resolver {
     }
   }
 
+  Command command_;
+  const FindSave& newest_save_;
   TrainConfig config_;
   ConfigReport report_;
   std::set<std::string> without_meaning_;
@@ -159,10 +184,11 @@ class Resolver {
 
 }  // namespace
 
-ResolvedConfig resolve_config(Command command, const CommandLine& command_line) {
+ResolvedConfig resolve_config(Command command, const CommandLine& command_line,
+                              const FindSave& newest_save) {
   const auto flags = settings_of_command_line(command, command_line.assignments);
   const auto files = settings_of_files(command, command_line.config_files);
-  Resolver resolver(command);
+  Resolver resolver(command, newest_save);
   resolver.apply_base_model(files, flags);
   resolver.apply(files);
   const bool flag_updates = std::any_of(flags.begin(), flags.end(), [](const Setting& setting) {

@@ -13,8 +13,8 @@
 
 namespace ringtrain {
 
-Evaluator::Evaluator(World& world, TrainConfig config)
-    : world_(world), config_(std::move(config)) {}
+Evaluator::Evaluator(World& world, TrainConfig config, ConfigReport report)
+    : world_(world), config_(std::move(config)), report_(std::move(report)) {}
 Evaluator::~Evaluator() = default;
 
 void Evaluator::set_up() {
@@ -30,11 +30,14 @@ void Evaluator::set_up() {
   config_.llama.remat_block.clear();  // nothing is kept for a backward pass
   const FittedTokenizer fitted =
       fit_tokenizer(world_, config_.tokenizer, /*fixed=*/true, config_.llama);
+  const Log log(world_.rank(), world_.size(), config_.log_all_worker);
+  const auto state =
+      find_state(world_, config_, "", report_, [&](const std::string& text) { log.warning(text); });
+  for (const std::string& notice : report_.notices) log.info(notice);
   runtime_.emplace(world_, config_);
   watchdog_.emplace(world_, config_.timeout_s);
   watch_runtime(*watchdog_, *runtime_);
   watchdog_->progress(0, "self-test");
-  const Log log(world_.rank(), world_.size(), config_.log_all_worker);
   const std::string selftest = run_short_selftest(world_, *runtime_, config_, config_.eval_dataset);
   if (!selftest.empty()) log.info(selftest);
   watchdog_->take_time(0, "loading");
@@ -43,12 +46,9 @@ void Evaluator::set_up() {
   engine_.emplace(runtime_->context(), config_, jobs);
 
   RunCheckpoints checkpoints(world_, config_, "", "");
-  const bool is_state = source.kind != CheckpointSource::Kind::kParams;
-  const auto warn = [&](const std::string& text) { log.warning(text); };
-  const auto state = is_state ? checkpoints.find(warn) : std::nullopt;
   agree(world_, [&] {
-    checkpoints.restore_parameters(state ? state->train_state.string() : source.path, is_state,
-                                   *engine_, runtime_->context());
+    checkpoints.restore_parameters(state ? state->train_state.string() : source.path,
+                                   state.has_value(), *engine_, runtime_->context());
   });
   data_ = start_feeder(world_, "eval_dataset", config_.eval_dataset, config_, fitted.tokenizer,
                        runtime_->mesh().shape, "");

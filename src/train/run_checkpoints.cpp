@@ -12,6 +12,7 @@
 #include "ringtrain/checkpoint/file.h"
 #include "ringtrain/checkpoint/hf_checkpoint.h"
 #include "ringtrain/checkpoint/train_state.h"
+#include "ringtrain/config/checkpoint_agreement.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 
@@ -57,7 +58,40 @@ RunPosition position_from_json(const std::string& text, const std::filesystem::p
   }
 }
 
+std::optional<FoundState> search(World& world, const TrainConfig& config,
+                                 const std::filesystem::path& run_directory,
+                                 const std::function<void(const std::string&)>& warn) {
+  using Kind = CheckpointSource::Kind;
+  if (config.autoresume) {
+    const auto own = find_train_state(world, run_directory, warn);
+    if (own) return FoundState{*own, /*is_own=*/true};
+  }
+  const CheckpointSource source = parse_load_checkpoint(config.load_checkpoint);
+  if (source.kind != Kind::kTrainState && source.kind != Kind::kTrainStateParams) {
+    return std::nullopt;
+  }
+  const auto state = find_train_state(world, source.path, warn);
+  if (!state) {
+    throw IoError(fmt::format("load_checkpoint={}: no train state there", config.load_checkpoint));
+  }
+  return FoundState{*state, /*is_own=*/false, source.kind == Kind::kTrainStateParams};
+}
+
 }  // namespace
+
+std::optional<FoundState> find_state(World& world, const TrainConfig& config,
+                                     const std::filesystem::path& run_directory,
+                                     ConfigReport& report,
+                                     const std::function<void(const std::string&)>& warn) {
+  const auto found = search(world, config, run_directory, warn);
+  if (!found) return std::nullopt;
+  agree(world, [&] {
+    agree_with_checkpoint(config, found->train_state.parent_path(),
+                          found->parameters_only ? Loading::kParameters : Loading::kTrainState,
+                          report);
+  });
+  return found;
+}
 
 RunCheckpoints::RunCheckpoints(World& world, const TrainConfig& config, std::string resolved_config,
                                std::filesystem::path run_directory)
@@ -65,24 +99,6 @@ RunCheckpoints::RunCheckpoints(World& world, const TrainConfig& config, std::str
       config_(config),
       resolved_config_(std::move(resolved_config)),
       run_directory_(std::move(run_directory)) {}
-
-std::optional<RunCheckpoints::Found> RunCheckpoints::find(
-    const std::function<void(const std::string&)>& warn) {
-  if (config_.autoresume) {
-    const auto own = find_train_state(world_, run_directory_, warn);
-    if (own) return Found{*own, /*is_own=*/true};
-  }
-  const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
-  if (source.kind != CheckpointSource::Kind::kTrainState &&
-      source.kind != CheckpointSource::Kind::kTrainStateParams) {
-    return std::nullopt;
-  }
-  const auto state = find_train_state(world_, source.path, warn);
-  if (!state) {
-    throw IoError(fmt::format("load_checkpoint={}: no train state there", config_.load_checkpoint));
-  }
-  return Found{*state};
-}
 
 RunPosition RunCheckpoints::restore(const std::filesystem::path& train_state, Engine& engine,
                                     Context& context) {

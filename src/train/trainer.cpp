@@ -14,6 +14,7 @@
 #include "ringtrain/checkpoint/agreement.h"
 #include "ringtrain/checkpoint/file.h"
 #include "ringtrain/comm/watchdog.h"
+#include "ringtrain/config/checkpoint_agreement.h"
 #include "ringtrain/config/validate.h"
 #include "ringtrain/core/error.h"
 #include "ringtrain/core/log.h"
@@ -56,7 +57,7 @@ class Trainer::Impl {
   bool evaluates() const { return config_.eval_steps > 0; }
   std::int64_t accumulate() const { return config_.optimizer.accumulate_gradient_steps; }
 
-  void make_run_directory(const std::string& resolved_config);
+  void claim_run_directory();
   void restore_or_initialise();
   void print_banner();
   void print_wire_bytes();
@@ -89,6 +90,7 @@ class Trainer::Impl {
   Log log_;
 
   std::optional<RunLock> lock_;  // rank 0
+  std::optional<FoundState> found_;
   std::optional<RunCheckpoints> checkpoints_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
@@ -131,13 +133,22 @@ void Trainer::Impl::set_up() {
     report_.notices.push_back(fitted.notice);
     report_.sources["llama.vocab_size"] = "tokenizer";
   }
+  claim_run_directory();
+  found_ = find_state(world_, config_, run_directory_, report_,
+                      [&](const std::string& text) { log_.warning(text); });
+  if (found_ && !found_->parameters_only) {
+    agree(world_,
+          [&] { notice_changed_training(config_, found_->train_state.parent_path(), report_); });
+  }
   const std::string resolved = config_to_json(Command::kTrain, config_, report_);
   if (config_.total_steps % accumulate() != 0) {
     report_.notices.push_back(fmt::format(
         "the last {} of {} steps update nothing: optimizer.accumulate_gradient_steps={}",
         config_.total_steps % accumulate(), config_.total_steps, accumulate()));
   }
-  make_run_directory(resolved);
+  agree(world_, [&] {
+    if (world_.rank() == 0) replace_text(run_directory_ / "config.resolved.json", resolved);
+  });
   checkpoints_.emplace(world_, config_, resolved, run_directory_);
 
   runtime_.emplace(world_, config_);
@@ -169,7 +180,7 @@ void Trainer::Impl::set_up() {
   reporter_.emplace(world_, *runtime_, config_, log_, run_directory_, step_);
 }
 
-void Trainer::Impl::make_run_directory(const std::string& resolved_config) {
+void Trainer::Impl::claim_run_directory() {
   agree(world_, [&] {
     if (world_.rank() != 0) return;
     std::error_code error;
@@ -179,7 +190,6 @@ void Trainer::Impl::make_run_directory(const std::string& resolved_config) {
           fmt::format("logger.output_dir {}: {}", run_directory_.string(), error.message()));
     }
     lock_.emplace(run_directory_);
-    replace_text(run_directory_ / "config.resolved.json", resolved_config);
   });
 }
 
@@ -222,15 +232,13 @@ void Trainer::Impl::print_wire_bytes() {
 
 void Trainer::Impl::restore_or_initialise() {
   Context& context = runtime_->context();
-  const auto warn = [&](const std::string& text) { log_.warning(text); };
-  const auto found = checkpoints_->find(warn);
-  const fs::path state = found ? found->train_state : fs::path();
-  const bool is_own = found && found->is_own;
+  const fs::path state = found_ ? found_->train_state : fs::path();
+  const bool is_own = found_ && found_->is_own;
   const CheckpointSource source = parse_load_checkpoint(config_.load_checkpoint);
-  if (found && !is_own && source.kind == CheckpointSource::Kind::kTrainStateParams) {
+  if (found_ && found_->parameters_only) {
     agree(world_, [&] { checkpoints_->restore_parameters(state, true, *engine_, context); });
     log_.info("parameters of " + state.string());
-  } else if (found) {
+  } else if (found_) {
     agree(world_, [&] { position_ = checkpoints_->restore(state, *engine_, context); });
     step_ = position_.step;
     if (is_own) saved_ = Saved{step_, SaveKind::kRolling, /*with_state=*/true};

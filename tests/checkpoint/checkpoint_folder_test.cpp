@@ -246,5 +246,17 @@ TEST(CheckpointFolderTest, UnwritableFolderIsNamed) {
   }
 }
 
+TEST(CheckpointFolderTest, TheNewestSaveIsFoundWithoutReadingIt) {
+  const TemporaryDirectory run;
+  EXPECT_EQ(newest_save(run.path()), std::nullopt);
+  EXPECT_EQ(newest_save(run / "nowhere"), std::nullopt);
+  const fs::path folder = run / kCheckpointFolder;
+  save(folder, 5);
+  save_parameters_only(folder, 10);
+  EXPECT_EQ(newest_save(run.path()), folder / checkpoint_name(10));
+  EXPECT_EQ(newest_save(folder), folder / checkpoint_name(10));
+  EXPECT_EQ(newest_save(folder / checkpoint_name(5)), folder / checkpoint_name(5));
+}
+
 }  // namespace
 }  // namespace ringtrain

@@ -288,7 +288,16 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Checkpoint, BadInputTest,
     ::testing::Values(
-        BadInput{"missing", kRing, {kLoad + "params::@/nowhere"}, 3, "nowhere"},
+        BadInput{"missing",
+                 kRing,
+                 {kLoad + "params::@/nowhere", "--load_llama_config="},
+                 3,
+                 "load_checkpoint: there is no directory "},
+        BadInput{"missing_state",
+                 kRing,
+                 {kLoad + "trainstate::@/nowhere", "--load_llama_config="},
+                 3,
+                 "load_checkpoint: there is no directory "},
         BadInput{"no_such_kind", kOne, {kLoad + "parms::@/model"}, 2, "is not one of"},
         BadInput{"no_model",
                  kOne,
@@ -359,6 +368,15 @@ TEST(BadInput, BrokenLinesAreReportedAndSkipped) {
   EXPECT_NE(result.errors.find("line 2 of "), std::string::npos) << result.errors;
   EXPECT_NE(result.errors.find("line 4 of "), std::string::npos) << result.errors;
   EXPECT_EQ(result.errors.find("line 3 of "), std::string::npos) << result.errors;
+}
+
+// Before the memory of a model that nobody asked for is planned.
+TEST(BadInput, AMissingCheckpointIsNamed) {
+  for (const char* command : {"eval", "verify"}) {
+    const ProgramResult result =
+        run_on_cpu_mesh("1,1,1,1", {command, "--load_checkpoint=params::nowhere"});
+    expect_refusal(result, 3, "load_checkpoint: there is no directory nowhere");
+  }
 }
 
 }  // namespace

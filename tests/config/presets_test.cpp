@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
+#include "ringtrain/config/checkpoint_agreement.h"
 #include "ringtrain/config/model_file.h"
 #include "ringtrain/config/resolve.h"
 #include "ringtrain/config/validate.h"
@@ -13,6 +16,8 @@
 
 namespace ringtrain {
 namespace {
+
+namespace fs = std::filesystem;
 
 ModelConfig model_of(const std::string& preset) {
   return resolve_config(Command::kTrain, {{{"load_llama_config", preset}}, {}}).config.llama;
@@ -214,6 +219,86 @@ TEST_F(CheckpointModelTest, MayBeChangedInRopeOnPurposeOnly) {
   ASSERT_EQ(report.notices.size(), 1u);
   EXPECT_EQ(report.notices[0],
             "llama.rope_theta is 10000000.0 (command line), " + name_ + " has 500000.0");
+}
+
+TEST_F(CheckpointModelTest, OfATrainStateIsThatOfItsNewestSave) {
+  const fs::path run = directory_.path() / "run";
+  fs::create_directory(run);
+  const auto resolve_state = [&](const std::string& kind, const FindSave& newest_save) {
+    return resolve_config(Command::kEval, {{{"load_checkpoint", kind + "::" + run.string()}}, {}},
+                          newest_save);
+  };
+  for (const char* kind : {"trainstate", "trainstate_params"}) {
+    const auto [config, report] = resolve_state(kind, [&](const fs::path& path) {
+      EXPECT_EQ(path, run);
+      return std::optional(directory_.path());
+    });
+    EXPECT_EQ(config.llama.num_hidden_layers, 3);
+    EXPECT_EQ(report.sources.at("llama.hidden_size"), name_);
+    EXPECT_EQ(error_text([&] { resolve_state(kind, {}); }),
+              "load_checkpoint: no train state in " + run.string());
+  }
+}
+
+TEST_F(CheckpointModelTest, MustBeThere) {
+  const std::string nowhere = directory_ / "nowhere";
+  const auto error = [&](Command command, std::vector<Assignment> flags, const char* kind) {
+    flags.push_back({"load_checkpoint", kind + ("::" + nowhere)});
+    return error_text([&] { resolve_config(command, {std::move(flags), {}}); });
+  };
+  const std::string expected = "load_checkpoint: there is no directory " + nowhere;
+  for (const Command command : {Command::kTrain, Command::kEval, Command::kVerify}) {
+    EXPECT_EQ(error(command, {}, "params"), expected);
+    EXPECT_EQ(error(command, {{"load_llama_config", "debug"}}, "params"), expected);
+    EXPECT_EQ(error(command, {}, "trainstate"), expected);
+  }
+  // A plan needs it for the model alone.
+  EXPECT_EQ(error(Command::kPlan, {}, "params"), expected);
+  EXPECT_EQ(error(Command::kPlan, {{"load_llama_config", "debug"}}, "params"), "no error");
+}
+
+TEST_F(CheckpointModelTest, OfATrainStateIsTheRuns) {
+  TrainConfig config;
+  config.llama = read_model_config(directory_ / "config.json");
+  const auto agree = [&](Loading loading) {
+    ConfigReport report{{{"llama.rope_theta", "command line"}}, {}};
+    agree_with_checkpoint(config, directory_.path(), loading, report);
+    return report.notices;
+  };
+  config.llama.max_sequence_length = 1 << 20;
+  config.llama.attention_type = "ring_blockwise";
+  config.llama.remat_block = "offload";
+  config.llama.num_key_value_heads = 4;
+  config.llama.rope_scaling.low_freq_factor = 2;  // of another rope type
+  EXPECT_TRUE(agree(Loading::kTrainState).empty());
+  config.llama.rope_theta = 1e7;
+  EXPECT_EQ(agree(Loading::kParameters).size(), 1u);
+  EXPECT_EQ(error_text([&] { agree(Loading::kTrainState); }),
+            "llama.rope_theta is 10000000.0 (command line), " + name_ +
+                " has 500000.0; a train state goes on with the model that it was saved with");
+}
+
+TEST_F(CheckpointModelTest, ChangedTrainingIsNoticed) {
+  TrainConfig config;
+  const auto notices = [&] {
+    ConfigReport report{{{"packing", "command line"}}, {}};
+    notice_changed_training(config, directory_.path(), report);
+    return report.notices;
+  };
+  EXPECT_TRUE(notices().empty());  // no file
+  std::ofstream(directory_ / "config.resolved.json") << config_to_json(Command::kTrain, config, {});
+  config.optimizer.adamw_optimizer.lr *= 2;
+  config.optimizer.palm_optimizer.b1 = 0.5;  // of the other optimizer
+  config.total_steps *= 2;
+  config.train_dataset.json_dataset.batch_size *= 2;
+  EXPECT_TRUE(notices().empty());
+  config.packing = "documents";
+  config.optimizer.adamw_optimizer.bf16_momentum = !config.optimizer.adamw_optimizer.bf16_momentum;
+  const auto found = notices();
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0],
+            "packing is \"documents\" (command line), " + name_ + " was trained with \"none\"");
+  EXPECT_TRUE(found[1].starts_with("optimizer.adamw_optimizer.bf16_momentum is ")) << found[1];
 }
 
 }  // namespace

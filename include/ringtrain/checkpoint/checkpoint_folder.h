@@ -39,6 +39,9 @@ void save_checkpoint(World& world, const std::filesystem::path& folder, std::int
 /// first; all of them if `latest` names none. Empty if there is no such folder.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
+/// The newest of the saves that find_train_state would try, which may be damaged; nullopt for none.
+std::optional<std::filesystem::path> newest_save(const std::filesystem::path& path);
+
 /// Collective over `world`: the directory of the newest intact train state at `path`, which is a
 /// folder of checkpoints, a run's output directory above it, or one save (then only that one is
 /// tried). Saves that are damaged are passed over, `warn` is called on rank 0 for each.

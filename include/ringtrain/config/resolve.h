@@ -1,6 +1,9 @@
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,19 +36,24 @@ struct ResolvedConfig {
   ConfigReport report;
 };
 
+/// The newest save of the run at a path: a directory with config.json; nullopt if there is none.
+using FindSave = std::function<std::optional<std::filesystem::path>(const std::filesystem::path&)>;
+
 /// Applies, in this order: defaults; the model preset; --config files, a later one over an earlier
 /// one; flags, the last of equal ones; update_llama_config, at the rank of whoever gave it (a
 /// file's yields to llama.* flags). Without load_llama_config, params::DIR brings the model of
-/// DIR/config.json in the preset's place; a model that then disagrees with the checkpoint's is an
-/// error naming both values. Settings in files that `command` does not take are
-/// skipped, so that one file serves train, eval and verify.
+/// DIR/config.json in the preset's place, trainstate::DIR and trainstate_params::DIR that of
+/// `newest_save` there; a model that then disagrees with that of params::DIR is an error naming
+/// both values. Settings in files that `command` does not take are skipped, so that one file serves
+/// train, eval and verify.
 ///
 /// Then fills in what follows from other values: the type of a data set, the attention type, and
 /// mesh_dim where only the model section names it.
 ///
 /// Errors: InvalidArgument naming flag or file and key, the value, and what is valid; IoError for
-/// a file that cannot be read.
-ResolvedConfig resolve_config(Command command, const CommandLine& command_line);
+/// a file that cannot be read, and for a checkpoint that is not there.
+ResolvedConfig resolve_config(Command command, const CommandLine& command_line,
+                              const FindSave& newest_save = {});
 
 /// Every value of `command` and where it came from, one a line, grouped: what --print_config shows.
 std::string describe_config(Command command, const TrainConfig& config, const ConfigReport& report);

@@ -7,7 +7,7 @@
 
 #include "ringtrain/comm/watchdog.h"
 #include "ringtrain/comm/world.h"
-#include "ringtrain/config/train_config.h"
+#include "ringtrain/config/resolve.h"
 #include "ringtrain/data/batch_feeder.h"
 #include "ringtrain/train/engine.h"
 #include "ringtrain/train/runtime.h"
@@ -24,7 +24,7 @@ struct EvaluationResult {
 /// of eval_dataset. An object, so that devices outlive the run_job around `run` (comm/job.h).
 class Evaluator {
  public:
-  Evaluator(World& world, TrainConfig config);
+  Evaluator(World& world, TrainConfig config, ConfigReport report);
   ~Evaluator();
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
@@ -38,6 +38,7 @@ class Evaluator {
 
   World& world_;
   TrainConfig config_;
+  ConfigReport report_;
   std::optional<Runtime> runtime_;
   std::optional<Engine> engine_;
   std::optional<Watchdog> watchdog_;

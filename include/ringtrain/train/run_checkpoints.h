@@ -7,7 +7,7 @@
 #include <string>
 
 #include "ringtrain/comm/world.h"
-#include "ringtrain/config/train_config.h"
+#include "ringtrain/config/resolve.h"
 #include "ringtrain/train/engine.h"
 
 namespace ringtrain {
@@ -21,6 +21,22 @@ struct RunPosition {
   std::string data_state;        ///< position of the training data; empty: its beginning
   std::string eval_data_state;   ///< likewise of the evaluation data
 };
+
+/// The train state that a run begins with.
+struct FoundState {
+  std::filesystem::path train_state;
+  bool is_own = false;           ///< of the run directory, to be continued as it is
+  bool parameters_only = false;  ///< a new run begins with its parameters
+};
+/// Collective. With autoresume that of the run directory, else the one load_checkpoint names;
+/// nullopt for neither. Its model has been compared with the run's, vocab_size being final. `warn`
+/// hears of damaged saves on rank 0, `report` of settings that differ.
+/// Errors: IoError if there is none where load_checkpoint says, or only damaged ones;
+/// InvalidArgument if it is of another model.
+std::optional<FoundState> find_state(World& world, const TrainConfig& config,
+                                     const std::filesystem::path& run_directory,
+                                     ConfigReport& report,
+                                     const std::function<void(const std::string&)>& warn);
 
 /// What a save holds beside the exported parameters.
 enum class SaveKind { kRolling, kMilestone };
@@ -37,14 +53,6 @@ class RunCheckpoints {
   RunCheckpoints(World& world, const TrainConfig& config, std::string resolved_config,
                  std::filesystem::path run_directory);
 
-  struct Found {
-    std::filesystem::path train_state;
-    bool is_own = false;  ///< of the run directory, to be continued as it is
-  };
-  /// Collective. The state to begin with: with autoresume that of the run directory, else the one
-  /// load_checkpoint names; nullopt for neither. `warn` hears of damaged saves on rank 0.
-  /// Errors: IoError if there is none where load_checkpoint says, or only damaged ones.
-  std::optional<Found> find(const std::function<void(const std::string&)>& warn);
   /// Collective: fills masters, moments and counters. Errors: IoError.
   RunPosition restore(const std::filesystem::path& train_state, Engine& engine, Context& context);
   /// Fills the masters alone from a train state or a Hugging Face directory.
