@@ -108,9 +108,8 @@ JobArguments parse_job_arguments(Command command, const std::vector<std::string>
   const std::string group = "Configuration";
   parser.add_option(
       "config",
-      "JSON file with any of these options, nested or dotted; of several the last wins, and what "
-      "the "
-      "command line says wins over all",
+      "JSON file with any of these options, nested or dotted; of several the last wins, and the "
+      "command line over all",
       {group, "FILE", ""},
       [&](const std::string& file) { reading.command_line.config_files.push_back(file); },
       /*repeatable=*/true);

@@ -1,12 +1,14 @@
 #include "mpi_support.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <iostream>
 #include <string>
 #include <thread>
@@ -16,12 +18,18 @@
 namespace ringtrain {
 namespace {
 
-/// mpirun ends the job when a rank ends on its own, with that rank's exit code, unless told to
-/// recover. Asked by MPI_Abort while another rank is stopped, that of Open MPI 4.1.4 crashed or
-/// hung itself in PMIx_server_finalize, on a busy machine one time in 8.
-bool mpirun_watches_ranks() {
-  return std::getenv("OMPI_MCA_orte_hnp_uri") != nullptr &&
-         std::getenv("OMPI_MCA_orte_enable_recovery") == nullptr;
+/// mpirun ends the job when a process that it has started ends, with that one's exit code, unless
+/// told otherwise. Asked by MPI_Abort while another rank is stopped, that of Open MPI 4.1.4 crashed
+/// or hung itself in PMIx_server_finalize, on a busy machine one time in 8.
+bool mpirun_watches_this_rank() {
+  for (const char* otherwise :
+       {"OMPI_MCA_orte_enable_recovery", "OMPI_MCA_orte_abort_on_non_zero_status"}) {
+    if (std::getenv(otherwise) != nullptr) return false;
+  }
+  std::ifstream file(fmt::format("/proc/{}/comm", getppid()));
+  std::string parent;
+  std::getline(file, parent);
+  return parent == "mpirun" || parent == "mpiexec" || parent == "orterun" || parent == "orted";
 }
 
 }  // namespace
@@ -49,7 +57,7 @@ void abort_world(int exit_code) noexcept {
   std::fflush(nullptr);
   int size = 1;
   if (mpi_is_running()) MPI_Comm_size(MPI_COMM_WORLD, &size);
-  if (size > 1 && !mpirun_watches_ranks()) {
+  if (size > 1 && !mpirun_watches_this_rank()) {
     try {
       std::thread([exit_code] {
         std::this_thread::sleep_for(std::chrono::seconds(10));

@@ -159,12 +159,13 @@ class Watchdog::Guard {
   /// meanwhile, and that is nobody's fault. True if this thread stood still since the last call:
   /// what it has gathered is old.
   bool forgive_a_pause() {
-    const Clock::duration pause = Clock::now() - last_look_;
-    last_look_ += pause;
+    const auto now = Clock::now();
+    const Clock::duration pause = now - last_look_;
+    last_look_ = now;
     if (pause < std::chrono::seconds(1)) return false;
-    for (Peer& each : peers_) each.heard += pause;
+    for (Peer& each : peers_) each.heard = std::min(each.heard + pause, now);
     const std::lock_guard lock(mutex_);
-    last_progress_ += pause;
+    last_progress_ = std::min(last_progress_ + pause, now);
     return true;
   }
 

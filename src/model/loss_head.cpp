@@ -38,9 +38,9 @@ void LossHead::run(const Args& args, const Gradients* gradients) {
     const Tensor dx = gradients->dx.slice(begin, count);
     const bool adds = begin > 0 || !gradients->dmatrix_is_empty;
     context_.ops.matmul({logits, args.matrix, dnormed}, context_.compute);
-    sum_.start(dnormed);  // behind the gradient of the matrix
+    sum_.start(dnormed);                         // behind the gradient of the matrix
+    context_.ops.fill(dx, 0, context_.compute);  // short: the sum begins where a kernel ends
     context_.ops.matmul({logits, normed, gradients->dmatrix, true, false, adds}, context_.compute);
-    context_.ops.fill(dx, 0, context_.compute);
     sum_.finish();
     context_.ops.rms_norm_backward({dnormed, x, args.norm, rstd, dx, gradients->dnorm},
                                    context_.compute);

@@ -31,8 +31,8 @@ struct Split {
         head_dim(shape[-1]) {
     if (parts * groups * heads != shape[-2] || copies * parts != ranks) {
       throw InvalidArgument(
-          fmt::format("{} heads cannot be exchanged between {} ranks in {} groups: one must "
-                      "divide the other",
+          fmt::format("{} heads cannot be exchanged between {} ranks in {} groups: heads and ranks "
+                      "must divide one another, and groups the heads of a rank",
                       shape[-2], ranks, groups));
     }
     for (int i = 0; i < shape.rank() - 3; ++i) batch *= shape[i];

@@ -84,7 +84,7 @@ void StepReporter::write(const StepReport& line, const LocalBatch& batch) {
     if (line.eval_accuracy) record.add("eval_accuracy", *line.eval_accuracy);
     metrics_->write(record);
   }
-  print_line(format_step(line));
+  if (console_) console_->print_line(format_step(line));
   if (!std::isfinite(line.loss)) {
     log_.warning(fmt::format("the loss of step {} is not a finite number", line.step));
   }

@@ -75,7 +75,7 @@ class Trainer::Impl {
     double loss, accuracy;
   };
   std::optional<Evaluation> evaluate();
-  void report(const LocalBatch& batch, double learning_rate);
+  bool report(const LocalBatch& batch, double learning_rate);
   void save(SaveKind kind, bool with_state);
   void check_parameters();
   bool is_saved(SaveKind kind, bool with_state) const;
@@ -279,12 +279,12 @@ int Trainer::Impl::run() {
     watchdog_->progress(step_, "forward and backward");
     timed_step(batch);
     if (is_traced()) save_trace();
-    if (is_logged()) report(batch, learning_rate);
+    const bool gave_up = is_logged() && !report(batch, learning_rate);
     if (ends_accumulation()) record_position(batch);
     ++step_;
     save_if_due();
     reporter_->show_progress(step_);
-    if (step_ < config_.total_steps && should_stop()) return stop();
+    if (gave_up || (step_ < config_.total_steps && should_stop())) return stop();
   }
   if (config_.save_model_freq > 0) {
     save(SaveKind::kRolling, config_.checkpointer.save_optimizer_state);
@@ -339,7 +339,7 @@ double Trainer::Impl::gradient_norm() {
   return has_updated_ ? engine_->read_gradient_norm() : position_.gradient_norm;
 }
 
-/// Nothing if a signal asks to stop meanwhile: the state after it is not worth the time.
+/// Nothing if a signal asks to stop meanwhile: a resumed run's next one reads its batches again.
 std::optional<Trainer::Impl::Evaluation> Trainer::Impl::evaluate() {
   engine_->zero_totals();
   double denominator = 0;
@@ -358,7 +358,8 @@ std::optional<Trainer::Impl::Evaluation> Trainer::Impl::evaluate() {
   return Evaluation{totals.loss / denominator, totals.correct / denominator};
 }
 
-void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
+/// False if its evaluation was given up.
+bool Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
   const Engine::Totals totals = engine_->read_totals();
   const double denominator = batch.denominator > 0 ? batch.denominator : 1.0;
   StepReport line;
@@ -370,14 +371,14 @@ void Trainer::Impl::report(const LocalBatch& batch, double learning_rate) {
   line.gradient_norm = gradient_norm();
   line.param_norm = engine_->read_param_norm();
   reporter_->measure(line, batch);  // the device is idle: the norms have been read
-  if (evaluates()) {
-    if (const auto evaluation = evaluate()) {
-      line.eval_loss = evaluation->loss;
-      line.eval_accuracy = evaluation->accuracy;
-    }
+  const auto evaluation = evaluates() ? evaluate() : std::nullopt;
+  if (evaluation) {
+    line.eval_loss = evaluation->loss;
+    line.eval_accuracy = evaluation->accuracy;
   }
   reporter_->start(step_ + 1);  // evaluation is no training time
   reporter_->write(line, batch);
+  return evaluation.has_value() || !evaluates();
 }
 
 void Trainer::Impl::save(SaveKind kind, bool with_state) {

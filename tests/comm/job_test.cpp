@@ -10,10 +10,14 @@
 namespace ringtrain {
 namespace {
 
-ProgramResult run_scenario(const std::string& name, int ranks = 3) {
-  RunningProgram program({RT_MPIRUN, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",
-                          "-n", std::to_string(ranks), RT_JOB_SCENARIOS, name});
-  return program.wait(/*timeout_s=*/60);
+ProgramResult run_scenario(const std::string& name, int ranks = 3,
+                           const std::vector<std::string>& mpirun_options = {}) {
+  std::vector<std::string> command{
+      RT_MPIRUN, "--allow-run-as-root", "--oversubscribe", "--bind-to", "none",
+      "-n",      std::to_string(ranks)};
+  command.insert(command.end(), mpirun_options.begin(), mpirun_options.end());
+  command.insert(command.end(), {RT_JOB_SCENARIOS, name});
+  return RunningProgram(command).wait(/*timeout_s=*/60);
 }
 
 /// What the program writes when it is started without mpirun. `environment`: NAME=VALUE.
@@ -58,6 +62,19 @@ TEST(Job, AnErrorOfOneRankNamesItAndEndsTheOthers) {
   EXPECT_EQ(own_lines(outcome), Lines{"ringtrain: [rank 1] disk full"});
   EXPECT_EQ(outcome.exit_code, 3);
   EXPECT_LT(outcome.seconds, 20);
+}
+
+// mpirun as it is told not to watch the ranks, and where a script that outlives the rank is what it
+// watches.
+TEST(Job, AnErrorOfOneRankEndsTheOthersInEveryLaunch) {
+  using Strings = std::vector<std::string>;
+  for (const Strings& options : {Strings{"--mca", "orte_abort_on_non_zero_status", "0"},
+                                 Strings{"sh", "-c", "\"$0\" \"$@\"; sleep 30"}}) {
+    const ProgramResult outcome = run_scenario("one_error", 3, options);
+    EXPECT_EQ(own_lines(outcome), Lines{"ringtrain: [rank 1] disk full"});
+    EXPECT_NE(outcome.exit_code, kTimedOut);
+    EXPECT_LT(outcome.seconds, 20);
+  }
 }
 
 TEST(Job, ErrorsOfSomeRanksArePrintedByTheLowest) {

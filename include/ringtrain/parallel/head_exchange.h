@@ -28,8 +28,7 @@ class HeadExchange {
   HeadExchange(Context& context, int max_groups);
 
   int size() const { return messages_.group().size(); }
-  /// G for tensors of so many key/value heads: the largest allowed number if it divides theirs of
-  /// a rank, else 1.
+  /// G for tensors of so many key/value heads: `max_groups` if it divides theirs of a rank, else 1.
   int groups_of(std::int64_t kv_heads) const;
 
   /// Room for [..., T, N, H] as heads, [G, ..., U T, n / G, H], in the arena.
