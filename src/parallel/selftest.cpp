@@ -71,6 +71,11 @@ Tensor Selftest::upload_values(int rank) {
   return upload(values);
 }
 
+/// Elements that no rank sends: memory may still hold what an earlier check has received.
+Tensor Selftest::make_room(std::int64_t num_elements) {
+  return upload(std::vector<float>(static_cast<std::size_t>(num_elements), -1));
+}
+
 /// True if element i of the fp32 tensor is expected(i), for all i.
 template <typename Expected>
 bool Selftest::holds(Tensor tensor, Expected&& expected) {
@@ -118,7 +123,7 @@ void Selftest::check_all_reduce(Communicator& group) {
 void Selftest::check_all_gather(Communicator& group) {
   const std::int64_t part = options_.num_elements / group.size();
   const Tensor shard = upload_values(group.rank()).view(0, {part});
-  const Tensor whole = allocate({part * group.size()}, DType::kFloat32);
+  const Tensor whole = make_room(part * group.size());
   const auto gather = [&] { group.all_gather(shard, whole, rank_.compute); };
   gather();
   const bool is_right =
@@ -130,7 +135,7 @@ void Selftest::check_all_gather(Communicator& group) {
 void Selftest::check_reduce_scatter(Communicator& group) {
   const std::int64_t part = options_.num_elements / group.size();
   const Tensor whole = upload_values(group.rank()).view(0, {part * group.size()});
-  const Tensor shard = allocate({part}, DType::kFloat32);
+  const Tensor shard = make_room(part);
   const auto reduce = [&] { group.reduce_scatter(whole, shard, ReduceOp::kSum, rank_.compute); };
   reduce();
   const bool is_right =
@@ -142,7 +147,7 @@ void Selftest::check_reduce_scatter(Communicator& group) {
 void Selftest::check_all_to_all(Communicator& group) {
   const std::int64_t part = options_.num_elements / group.size();
   const Tensor sent = upload_values(group.rank()).view(0, {part * group.size()});
-  const Tensor received = allocate(sent.shape(), DType::kFloat32);
+  const Tensor received = make_room(sent.num_elements());
   const auto trade = [&] { group.all_to_all(sent, received, rank_.compute); };
   trade();
   const bool is_right = holds(received, [&](std::int64_t i) {
@@ -156,7 +161,7 @@ void Selftest::check_exchange(Communicator& group) {
   const int next = (group.rank() + 1) % group.size();
   const int previous = (group.rank() + group.size() - 1) % group.size();
   const Tensor sent = upload_values(group.rank());
-  const Tensor received = allocate(sent.shape(), DType::kFloat32);
+  const Tensor received = make_room(sent.num_elements());
   const auto hop = [&] {
     group.exchange(std::array{Transfer{sent, next, received, previous}}, rank_.ring);
   };

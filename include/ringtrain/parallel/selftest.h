@@ -77,6 +77,7 @@ class Selftest {
   template <typename Element>
   Tensor upload(const std::vector<Element>& values);
   Tensor upload_values(int rank);
+  Tensor make_room(std::int64_t num_elements);
   template <typename Expected>
   bool holds(Tensor tensor, Expected&& expected);
   template <typename Work>
