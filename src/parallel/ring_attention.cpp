@@ -27,36 +27,44 @@ std::vector<Lane> RingAttention::lanes_of(const SequenceAttention::Forward& args
 }
 
 // A hop is posted before the step that hides it; it may start once the computing streams have
-// finished with the buffer it fills (step i - 1). Messages travel in order: when the last hop has
-// arrived, so has every exchange of heads that was posted before.
-void RingAttention::forward(const SequenceAttention::Forward& args, int free_processors) {
-  AttentionSteps::Fold fold = steps_.begin(args.query);
+// finished with the buffer it fills (step i - 1).
+template <typename Attend>
+void RingAttention::rotate(const Tensor& key_value, std::span<Stream* const> streams,
+                           Attend&& attend) {
   std::array<Tensor, 2> buffers;
   for (int i = 0; i < 2 && i < num_ranks() - 1; ++i) {
     buffers[static_cast<std::size_t>(i)] =
-        context_.arena.allocate(args.key_value.shape(), args.key_value.dtype(), MemoryKind::kRing);
+        context_.arena.allocate(key_value.shape(), key_value.dtype(), MemoryKind::kRing);
   }
-  const std::vector<Lane> lanes = lanes_of(args);
-  std::vector<Stream*> streams;
-  for (const Lane& lane : lanes) streams.push_back(lane.stream);
   hops_.order(context_.compute, *streams.back());
-  const int free_at_last = num_ranks() == 1 ? free_processors : 0;
-  Tensor current = args.key_value;
+  Tensor current = key_value;
   for (int step = 0; step < num_ranks(); ++step) {
     const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
-    const bool last = step + 1 == num_ranks();
     const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) {
+    if (!is_last(step)) {
       hops_.post("hop", step, std::array{to_next(hops_.group(), current, next)}, *arrived_,
                  streams);
     }
-    steps_.forward(args, fold, current, owner(step), last ? free_at_last : options_.ring_sms,
-                   lanes);
+    attend(step, current);
     for (Stream* stream : streams) {
-      if (!last) hops_.wait("waiting for hop", step, *arrived_, *stream);
+      if (!is_last(step)) hops_.wait("waiting for hop", step, *arrived_, *stream);
     }
     current = next;
   }
+}
+
+// Messages travel in order: when the last hop has arrived, so has every exchange of heads that was
+// posted before.
+void RingAttention::forward(const SequenceAttention::Forward& args, int free_processors) {
+  AttentionSteps::Fold fold = steps_.begin(args.query);
+  const std::vector<Lane> lanes = lanes_of(args);
+  std::vector<Stream*> streams;
+  for (const Lane& lane : lanes) streams.push_back(lane.stream);
+  const int free_at_last = num_ranks() == 1 ? free_processors : 0;
+  rotate(args.key_value, streams, [&](int step, const Tensor& key_value) {
+    steps_.forward(args, fold, key_value, owner(step),
+                   is_last(step) ? free_at_last : options_.ring_sms, lanes);
+  });
   hops_.order(*streams.back(), context_.compute);
 }
 
@@ -72,43 +80,27 @@ void RingAttention::backward(const SequenceAttention::Backward& args, Tensor del
                     true, context_.compute);
     return;
   }
-  const auto allocate = [&](DType dtype) {
-    return context_.arena.allocate(args.key_value.shape(), dtype, MemoryKind::kRing);
-  };
-  const std::array buffers{allocate(args.key_value.dtype()), allocate(args.key_value.dtype())};
   gradients_.begin(args.dkey_value);
   const GradientMessages messages = messages_of(args.key_value);
-  const bool overlaps = steps_.overlap(args.query, args.key_value, args.lowest_visible);
-  const std::array<Stream*, kNumGradientMessages> streams{
-      &context_.compute, overlaps ? &context_.beside : &context_.compute};
-  hops_.order(context_.compute, *streams[1]);
-  Tensor current = args.key_value;
-  for (int step = 0; step < num_ranks(); ++step) {
-    const Region region(context_.observer, context_.compute, {"ring step", nullptr, step});
-    const bool last = step + 1 == num_ranks();
-    const Tensor next = buffers[static_cast<std::size_t>(step % 2)];
-    if (!last) {
-      hops_.post("hop", step, std::array{to_next(hops_.group(), current, next)}, *arrived_,
-                 streams);
-    }
+  std::vector<Stream*> streams{&context_.compute};
+  if (steps_.overlap(args.query, args.key_value, args.lowest_visible)) {
+    streams.push_back(&context_.beside);
+  }
+  rotate(args.key_value, streams, [&](int step, const Tensor& key_value) {
     for (std::size_t m = 0; m < kNumGradientMessages; ++m) {
       const int first = m == 0 ? 1 : 0;
       if (step < first) continue;
-      if (step > first) gradients_.receive(m, messages[m], step - 1, *streams[m]);
-      steps_.backward(args, delta, current, owner(step), gradients_.sum(step), messages[m],
-                      step == first, *streams[m]);
-      gradients_.send(m, messages[m], step, *streams[m]);
+      Stream& stream = m == 0 ? *streams.front() : *streams.back();
+      if (step > first) gradients_.receive(m, messages[m], step - 1, stream);
+      steps_.backward(args, delta, key_value, owner(step), gradients_.sum(step), messages[m],
+                      step == first, stream);
+      gradients_.send(m, messages[m], step, stream);
     }
-    if (!last) {
-      hops_.wait("waiting for hop", step, *arrived_, *streams[0]);
-      if (streams[1] != streams[0]) hops_.wait("waiting for hop", step, *arrived_, *streams[1]);
-    }
-    current = next;
-  }
+  });
   gradients_.receive(0, messages[0], num_ranks() - 1, context_.compute);
   steps_.backward(args, delta, args.key_value, rank(), args.dkey_value, messages[0], false,
                   context_.compute);
-  hops_.order(*streams[1], context_.compute);
+  hops_.order(*streams.back(), context_.compute);
   gradients_.receive(1, messages[1], num_ranks() - 1, context_.compute);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "attention_steps.h"
@@ -25,6 +26,11 @@ class RingAttention {
   int rank() const { return hops_.group().rank(); }
   // The rank whose keys are here at step `step` of the rotation.
   int owner(int step) const { return (rank() - step + num_ranks()) % num_ranks(); }
+  bool is_last(int step) const { return step + 1 == num_ranks(); }
+  // Calls attend(step, key_value) with the block that is here at each step, on `streams`, of which
+  // compute is the first.
+  template <typename Attend>
+  void rotate(const Tensor& key_value, std::span<Stream* const> streams, Attend&& attend);
   std::vector<Lane> lanes_of(const SequenceAttention::Forward& args) const;
 
   Context& context_;
