@@ -156,8 +156,13 @@ if [ "$share" -eq 0 ]; then
     thousands=$((tokens / 1024)) runs=$((163840 / tokens / ranks + 1))
     attention $tokens $runs "ring_${thousands}k"
     attention $tokens $runs "striped_${thousands}k" --sp_layout=striped
-    for sms in 0 16; do attention $tokens $runs "ring_${thousands}k_${sms}_sms" --ring_sms=$sms; done
-    [ $((32 % ranks)) -eq 0 ] && attention $tokens $runs "ulysses_${thousands}k" --sp_type=ulysses
+    for sms in 0 16; do
+      attention $tokens $runs "ring_${thousands}k_nccl_${sms}_sms" --ring_transport=nccl --ring_sms=$sms
+    done
+    if [ $((32 % ranks)) -eq 0 ]; then
+      attention $tokens $runs "ulysses_${thousands}k" --sp_type=ulysses
+      attention $tokens $runs "ulysses_${thousands}k_nccl" --sp_type=ulysses --ring_transport=nccl
+    fi
     [ "$ranks" -ge 4 ] && [ $((ranks % 2)) -eq 0 ] &&
       attention $tokens $runs "hybrid_${thousands}k" --sp_type=hybrid --ulysses_size=2
   done

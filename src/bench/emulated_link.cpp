@@ -15,8 +15,8 @@ namespace {
 
 }  // namespace
 
-EmulatedLink::EmulatedLink(Device& device, int rank, int size)
-    : device_(device), rank_(rank), size_(size) {}
+EmulatedLink::EmulatedLink(Device& device, int rank, int size, int free_processors)
+    : device_(device), rank_(rank), size_(size), free_processors_(free_processors) {}
 
 void EmulatedLink::replay(const SentMessages* replayed, SentMessages* kept) {
   replayed_ = replayed;
@@ -24,7 +24,7 @@ void EmulatedLink::replay(const SentMessages* replayed, SentMessages* kept) {
   num_messages_ = 0;
 }
 
-std::unique_ptr<Communicator> EmulatedLink::split(std::string, int, int, int) {
+std::unique_ptr<Communicator> EmulatedLink::split(std::string, int, int, const MessageRoute&) {
   refuse("split");
 }
 void EmulatedLink::all_reduce(Tensor, ReduceOp, Stream&) {

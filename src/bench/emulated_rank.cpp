@@ -32,9 +32,7 @@ AttentionWork work_of(const RingBenchCase& what) {
 }
 
 SequenceAttentionOptions options_of(const RingBenchCase& what) {
-  return {.transport = KeyValueTransport::kRing,
-          .ring_sms = what.ring_sms,
-          .gradient_dtype = what.gradient_dtype};
+  return {.transport = KeyValueTransport::kRing, .gradient_dtype = what.gradient_dtype};
 }
 
 }  // namespace
@@ -47,7 +45,7 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
       others_(device.make_stream(StreamPriority::kNormal)),
       beside_(device.make_stream(StreamPriority::kNormal)),
       trace_(device, {compute_.get(), ring_.get(), others_.get(), beside_.get()}) {
-  auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
+  auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks, what.ring_sms);
   link_ = link.get();
   mesh_ = mesh_around(make_observed_communicator(std::move(link), trace_), device, what);
   const MemoryPlan plan =

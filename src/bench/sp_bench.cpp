@@ -36,7 +36,6 @@ SequenceAttentionOptions options_of(const TrainConfig& config) {
               config.llama.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather,
           .query_chunk_size = config.llama.scan_query_chunk_size,
           .key_chunk_size = config.llama.scan_key_chunk_size,
-          .ring_sms = static_cast<int>(config.ring_sms),
           .gradient_dtype = dtype_from_name(config.ring_gradient_dtype)};
 }
 

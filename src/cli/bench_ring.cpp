@@ -59,11 +59,11 @@ void add_link_options(ArgumentParser& parser, RingBenchCase& what) {
   const std::string group = "Link";
   parser.add_option(
       "link_gbps", "GB/s, one direction",
-      {group, "NUMBER", fmt::format("{}", what.link.bytes_per_s / kGiga)},
+      {group, "NUMBER", fmt::format("{:g}", what.link.bytes_per_s / kGiga)},
       [&](const std::string& text) { what.link.bytes_per_s = kGiga * number("link_gbps", text); });
   parser.add_option(
       "link_us", "latency of a message in microseconds",
-      {group, "NUMBER", fmt::format("{}", what.link.latency_s / kMicro)},
+      {group, "NUMBER", fmt::format("{:g}", what.link.latency_s / kMicro)},
       [&](const std::string& text) { what.link.latency_s = kMicro * number("link_us", text); });
   parser.add_option("ring_transport",
                     "copy: copy engines carry messages; sm: a kernel on --ring_sms SMs",

@@ -22,7 +22,8 @@ class MetaCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  std::unique_ptr<Communicator> split(std::string name, int, int, int) override {
+  int free_processors() const override { return 0; }
+  std::unique_ptr<Communicator> split(std::string name, int, int, const MessageRoute&) override {
     throw InvalidArgument(
         fmt::format("the meta group {} has no other ranks to ask who joins {}; "
                     "use make_meta_communicator",

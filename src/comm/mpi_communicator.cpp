@@ -136,14 +136,16 @@ class MpiCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int free_processors() const override { return 0; }
 
-  std::unique_ptr<Communicator> split(std::string name, int color, int key, int) override {
+  std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                      const MessageRoute& route) override {
     MPI_Comm part = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split(comm_, color, key, &part), "split", rank_, name_);
     auto group =
         std::make_unique<MpiCommunicator>(part, std::move(name), device_, bf16_, max_piece_bytes_);
     if (group->size() > 1) return group;
-    return make_one_rank_communicator(device_)->split(group->name(), 0, 0, 0);
+    return make_one_rank_communicator(device_)->split(group->name(), 0, 0, route);
   }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {

@@ -13,6 +13,7 @@
 
 #include "collective_check.h"
 #include "mpi_support.h"
+#include "peer_copy_communicator.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
@@ -54,9 +55,17 @@ std::size_t count_of(const Tensor& tensor) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  /// Takes `comm` as its own.
-  NcclCommunicator(ncclComm_t comm, std::string name, int rank, int size)
-      : comm_(comm), name_(std::move(name)), rank_(rank), size_(size) {}
+  /// Takes `comm` as its own. `plane` is that of the same ranks, or null: then messages of the
+  /// groups that are split from this one are NCCL's.
+  NcclCommunicator(ncclComm_t comm, std::string name, int rank, int size, int free_processors,
+                   Device& device, std::shared_ptr<World> plane)
+      : comm_(comm),
+        name_(std::move(name)),
+        rank_(rank),
+        size_(size),
+        free_processors_(free_processors),
+        device_(device),
+        plane_(std::move(plane)) {}
   ~NcclCommunicator() override {
     // Destroying waits for the work of the peers, who may not answer when an error is on its way.
     if (std::uncaught_exceptions() > 0) return;
@@ -68,12 +77,13 @@ class NcclCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  int free_processors() const override { return free_processors_; }
 
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
-                                      int processors) override {
+                                      const MessageRoute& route) override {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    if (processors > 0) {
-      config.minCTAs = config.maxCTAs = processors;
+    if (route.nccl_blocks > 0) {
+      config.minCTAs = config.maxCTAs = route.nccl_blocks;
       // NCCL's clusters of 4 blocks would wait for 4 free SMs of one GPC; those left free lie
       // anywhere.
       config.cgaClusterSize = 0;
@@ -85,7 +95,10 @@ class NcclCommunicator final : public Communicator {
     int size = 1;
     check_nccl(ncclCommUserRank(part, &rank), "split");
     check_nccl(ncclCommCount(part, &size), "split");
-    return std::make_unique<NcclCommunicator>(part, std::move(name), rank, size);
+    auto group = std::make_unique<NcclCommunicator>(part, std::move(name), rank, size,
+                                                    route.free_processors, device_, nullptr);
+    if (route.transport == Transport::kNccl || !plane_) return group;
+    return with_peer_copies(std::move(group), color, route.transport, plane_, device_);
   }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {
@@ -186,6 +199,9 @@ class NcclCommunicator final : public Communicator {
   std::string name_;
   int rank_;
   int size_;
+  int free_processors_;
+  Device& device_;
+  std::shared_ptr<World> plane_;
 };
 
 }  // namespace
@@ -215,7 +231,8 @@ std::unique_ptr<Communicator> make_nccl_communicator(World& world, Device& devic
   device.make_event();  // makes the device current on this thread, which NCCL takes as its own
   check_bootstrap(ncclCommInitRankConfig(&comm, world.size(), id, world.rank(), &config),
                   "ncclCommInitRankConfig");
-  return std::make_unique<NcclCommunicator>(comm, "world", world.rank(), world.size());
+  return std::make_unique<NcclCommunicator>(comm, "world", world.rank(), world.size(),
+                                            /*free_processors=*/0, device, world.duplicate());
 }
 
 }  // namespace ringtrain

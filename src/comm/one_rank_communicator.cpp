@@ -18,7 +18,8 @@ class OneRankCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  std::unique_ptr<Communicator> split(std::string name, int, int, int) override {
+  int free_processors() const override { return 0; }
+  std::unique_ptr<Communicator> split(std::string name, int, int, const MessageRoute&) override {
     return std::make_unique<OneRankCommunicator>(std::move(name), device_);
   }
 

@@ -25,8 +25,13 @@ void add_mesh_options(std::vector<Option>& table) {
   mesh.add<&TrainConfig::sp_layout>(
           "sp_layout", "how a sequence is cut over sp; auto is zigzag or striped, as is faster")
       .choices = {"auto", "contiguous", "striped", "zigzag"};
+  mesh.add<&TrainConfig::ring_transport>(
+          "ring_transport",
+          "hops of the ring and exchanges of heads: copy, by copy engines between the GPUs of a "
+          "host; nccl, by kernels; auto, by copy engines where all ranks of a group can")
+      .choices = {"auto", "copy", "nccl"};
   mesh.add<&TrainConfig::ring_sms>("ring_sms",
-                                   "SMs of a GPU that carry a hop of the ring and that the forward "
+                                   "SMs of a GPU that carry a hop by NCCL and that the forward "
                                    "pass of attention leaves free meanwhile, and while heads are "
                                    "exchanged; 0: as NCCL likes, and none left free");
   mesh.add<&TrainConfig::ring_gradient_dtype>(

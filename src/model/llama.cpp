@@ -27,8 +27,7 @@ std::int64_t mlp_chunk_size(const ModelConfig& config, std::int64_t rows, std::i
 
 }  // namespace
 
-SequenceAttentionOptions attention_options(const ModelConfig& config, int ring_sms,
-                                           DType ring_gradient_dtype) {
+SequenceAttentionOptions attention_options(const ModelConfig& config, DType ring_gradient_dtype) {
   const AttentionType type = config.resolved_attention_type();
   SequenceAttentionOptions options;
   options.transport = config.rotates_keys() ? KeyValueTransport::kRing : KeyValueTransport::kGather;
@@ -36,7 +35,6 @@ SequenceAttentionOptions attention_options(const ModelConfig& config, int ring_s
     options.query_chunk_size = config.scan_query_chunk_size;
     options.key_chunk_size = config.scan_key_chunk_size;
   }
-  options.ring_sms = ring_sms;
   options.gradient_dtype = ring_gradient_dtype;
   return options;
 }
@@ -46,8 +44,7 @@ LlamaModel::LlamaModel(Context& context, const ModelConfig& config, ShardedParam
     : context_(context),
       config_(config),
       parameters_(parameters),
-      attention_(context, layouts,
-                 attention_options(config, options.ring_sms, options.ring_gradient_dtype)),
+      attention_(context, layouts, attention_options(config, options.ring_gradient_dtype)),
       vocabulary_(tp_slice(parameters.table().units()[0].segments[0], context.mesh.tp->rank(),
                            context.mesh.tp->size())),
       head_(context,

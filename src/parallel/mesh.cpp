@@ -206,7 +206,7 @@ Mesh observed(Mesh mesh, StepObserver& observer) {
 }
 
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
-               const MessageSms& sms) {
+               const MessageRoutes& routes) {
   if (shape.size() != world.size()) {
     throw InvalidArgument(fmt::format("mesh {} needs {} ranks, the world has {}", shape.to_string(),
                                       shape.size(), world.size()));
@@ -219,18 +219,18 @@ Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std:
   // Ranks that agree in `color` form a group. A group of one needs no transport, and every rank
   // knows from `shape` alone which those are, so all take part in the same splits.
   const auto group = [&](const char* name, int color, int place, int size,
-                         int processors = 0) -> std::unique_ptr<Communicator> {
+                         const MessageRoute& route = {}) -> std::unique_ptr<Communicator> {
     if (device.type() == DeviceType::kMeta) return make_meta_communicator(name, place, size);
-    if (size == 1) return make_one_rank_communicator(device)->split(name, 0, 0, 0);
-    return world.split(name, color, place, processors);
+    if (size == 1) return make_one_rank_communicator(device)->split(name, 0, 0, route);
+    return world.split(name, color, place, route);
   };
   const int ring_rank = at.sp / shape.ulysses;
   const int ulysses_rank = at.sp % shape.ulysses;
   const int sp_group = (at.dp * shape.fsdp + at.fsdp) * shape.tp + at.tp;
-  mesh.ring =
-      group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size(), sms.ring);
+  mesh.ring = group("sp", sp_group * shape.ulysses + ulysses_rank, ring_rank, shape.ring_size(),
+                    routes.ring);
   mesh.ulysses = group("ulysses", sp_group * shape.ring_size() + ring_rank, ulysses_rank,
-                       shape.ulysses, sms.ulysses);
+                       shape.ulysses, routes.ulysses);
   mesh.tp = group("tp", (at.dp * shape.fsdp + at.fsdp) * shape.sp + at.sp, at.tp, shape.tp);
   mesh.param = group("param", at.dp * shape.tp + at.tp, at.fsdp * shape.sp + at.sp,
                      shape.num_param_shards());

@@ -8,7 +8,6 @@ RingAttention::RingAttention(Context& context, AttentionSteps& steps,
                              const SequenceAttentionOptions& options)
     : context_(context),
       steps_(steps),
-      options_(options),
       hops_(context, *context.mesh.ring),
       gradients_(context, hops_, options.gradient_dtype),
       arrived_(context.device.make_event()) {}
@@ -18,7 +17,7 @@ RingAttention::RingAttention(Context& context, AttentionSteps& steps,
 std::vector<Lane> RingAttention::lanes_of(const SequenceAttention::Forward& args) const {
   const std::int64_t heads = args.query.size(2);
   const std::int64_t kv_heads = args.key_value.size(3);
-  if (num_ranks() == 1 || kv_heads < 2 || options_.ring_sms > 0 ||
+  if (num_ranks() == 1 || kv_heads < 2 || hops_.group().free_processors() > 0 ||
       !steps_.overlap(args.query, args.key_value, args.lowest_visible)) {
     return {{&context_.compute, 0, 0}};
   }
@@ -63,7 +62,7 @@ void RingAttention::forward(const SequenceAttention::Forward& args, int free_pro
   const int free_at_last = num_ranks() == 1 ? free_processors : 0;
   rotate(args.key_value, streams, [&](int step, const Tensor& key_value) {
     steps_.forward(args, fold, key_value, owner(step),
-                   is_last(step) ? free_at_last : options_.ring_sms, lanes);
+                   is_last(step) ? free_at_last : hops_.group().free_processors(), lanes);
   });
   hops_.order(*streams.back(), context_.compute);
 }
@@ -72,8 +71,10 @@ void RingAttention::forward(const SequenceAttention::Forward& args, int free_pro
 // rank adds its contribution to what the ranks before it have added, one message after the other,
 // and sends each on while the next is computed, until they are with their owner again. The first
 // message sets out at step 1: this rank adds its own part when it returns, behind which the second
-// one's last hop is hidden. Where steps may overlap, each message has a stream that computes: what
-// one leaves idle in its last blocks, and while it waits, the other takes.
+// one's last hop is hidden. Where steps may overlap, each message has a stream that computes, and
+// the second takes what the first leaves idle in its last blocks. The first begins a step when the
+// second has ended the one before: else it would come between the launches of the second, and both
+// messages would be done, and on their way, at the same time, with nothing to compute meanwhile.
 void RingAttention::backward(const SequenceAttention::Backward& args, Tensor delta) {
   if (num_ranks() == 1) {
     steps_.backward(args, delta, args.key_value, rank(), args.dkey_value, {whole(args.key_value)},
@@ -91,16 +92,17 @@ void RingAttention::backward(const SequenceAttention::Backward& args, Tensor del
       const int first = m == 0 ? 1 : 0;
       if (step < first) continue;
       Stream& stream = m == 0 ? *streams.front() : *streams.back();
+      if (m == 0) hops_.order(*streams.back(), stream);
       if (step > first) gradients_.receive(m, messages[m], step - 1, stream);
       steps_.backward(args, delta, key_value, owner(step), gradients_.sum(step), messages[m],
                       step == first, stream);
       gradients_.send(m, messages[m], step, stream);
     }
   });
+  hops_.order(*streams.back(), context_.compute);
   gradients_.receive(0, messages[0], num_ranks() - 1, context_.compute);
   steps_.backward(args, delta, args.key_value, rank(), args.dkey_value, messages[0], false,
                   context_.compute);
-  hops_.order(*streams.back(), context_.compute);
   gradients_.receive(1, messages[1], num_ranks() - 1, context_.compute);
 }
 

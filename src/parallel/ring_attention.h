@@ -35,7 +35,6 @@ class RingAttention {
 
   Context& context_;
   AttentionSteps& steps_;
-  SequenceAttentionOptions options_;
   LayerMessages hops_;
   GradientTravel gradients_;
   std::unique_ptr<Event> arrived_;  // the last hop of keys and values

@@ -55,6 +55,11 @@ Tensor Selftest::allocate(Shape shape, DType dtype) {
   return {memory_.back()->data(), dtype, shape};
 }
 
+void Selftest::clear() {
+  for (const auto& group : {&rank_.mesh.ring, &rank_.mesh.ulysses}) (*group)->release();
+  memory_.clear();
+}
+
 template <typename Element>
 Tensor Selftest::upload(const std::vector<Element>& values) {
   const Tensor tensor = allocate({std::ssize(values)}, dtype_of<Element>);

@@ -86,7 +86,7 @@ void SequenceAttention::forward(const Forward& args) {
   for (int g = 0; g < groups; ++g) {
     exchange_.wait_for_heads(g);
     attend({query[g], key_value[g], args.lowest_visible, returned[0].heads[g], lse[g]},
-           groups > 1 ? options_.ring_sms : 0);
+           groups > 1 ? context_.mesh.ulysses->free_processors() : 0);
     exchange_.to_tokens(g, returned);
   }
   exchange_.wait_for_tokens(groups - 1);

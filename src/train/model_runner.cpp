@@ -29,7 +29,6 @@ ModelRunner::ModelRunner(Context& context, const TrainConfig& config, ShardedPar
       model_(context, config.llama, parameters, layouts_,
              {.batch = batch_rows_,
               .loss_chunk_size = config.loss_chunk_size,
-              .ring_sms = static_cast<int>(config.ring_sms),
               .ring_gradient_dtype = dtype_from_name(config.ring_gradient_dtype)}) {
   const std::int64_t rows = batch_rows_ * layouts_.front().local_length();
   const auto allocate = [&](Shape shape, DType dtype) {

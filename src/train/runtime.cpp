@@ -19,10 +19,21 @@ namespace {
 // Beside attention as many blocks run as it leaves SMs, and the others behind them.
 constexpr int kExchangeSms = 32;
 
-MessageSms message_sms(const TrainConfig& config) {
-  const int left_free = static_cast<int>(config.ring_sms);
-  return {.ring = config.llama.rotates_keys() ? left_free : 0,
-          .ulysses = left_free == 0 ? 0 : std::max(left_free, kExchangeSms)};
+Transport transport_of(const TrainConfig& config, const Device& device) {
+  if (config.ring_transport == "nccl") return Transport::kNccl;
+  if (config.ring_transport == "auto") return Transport::kAuto;
+  if (device.type() == DeviceType::kCpu) {
+    throw InvalidArgument("--ring_transport=copy needs GPUs; the ranks run on CPUs");
+  }
+  return Transport::kCopyEngines;
+}
+
+MessageRoutes message_routes(const TrainConfig& config, const Device& device) {
+  const Transport transport = transport_of(config, device);
+  const int free = static_cast<int>(config.ring_sms);
+  const int for_hops = config.llama.rotates_keys() ? free : 0;
+  const int for_exchanges = free == 0 ? 0 : std::max(free, kExchangeSms);
+  return {.ring = {transport, for_hops, free}, .ulysses = {transport, for_exchanges, free}};
 }
 
 }  // namespace
@@ -40,7 +51,7 @@ Runtime::Runtime(World& world, const TrainConfig& config)
       marks_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
       trace_(*device_, {compute_.get(), ring_.get(), params_.get(), beside_.get()}),
       mesh_(observed(make_mesh(*all_ranks_, *device_, mesh_shape_of(config, world.size()),
-                               config.mesh_order, message_sms(config)),
+                               config.mesh_order, message_routes(config, *device_)),
                      observers_)),
       ops_(device_->type() == DeviceType::kCuda ? make_cuda_backend(*device_, config.deterministic)
                                                 : make_cpu_backend()),

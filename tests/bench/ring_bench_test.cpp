@@ -257,7 +257,7 @@ TEST(EmulatedLink, ReplaysWhatTheRankBeforeHasSent) {
     stream->synchronise();
   };
   SentMessages of_rank_1;
-  EmulatedLink before(*device, 1, 4);
+  EmulatedLink before(*device, 1, 4, 0);
   hop(before);
   EXPECT_EQ(received[0], 0) << "without a copier nothing arrives";
   before.carry_by(copier.get());
@@ -266,7 +266,7 @@ TEST(EmulatedLink, ReplaysWhatTheRankBeforeHasSent) {
   EXPECT_EQ(received[7], 3) << "its own";
   ASSERT_EQ(of_rank_1.size(), 1u);
   sent.assign(8, 5.0f);
-  EmulatedLink link(*device, 2, 4);
+  EmulatedLink link(*device, 2, 4, 0);
   link.carry_by(copier.get());
   link.replay(&of_rank_1, nullptr);
   hop(link);

@@ -46,11 +46,13 @@ std::vector<double> reduced(ReduceOp op, int size, std::int64_t first, std::int6
   return values;
 }
 
-/// Device, dtype, and whether MPI has to cut every tensor into short pieces.
+/// Device, dtype, whether MPI has to cut every tensor into short pieces, and whether copy engines
+/// carry messages.
 struct CollectiveCase {
   DeviceType device;
   DType dtype;
   bool in_pieces = false;
+  bool copied = false;
 };
 
 class CollectivesTest : public ::testing::TestWithParam<CollectiveCase> {
@@ -58,21 +60,26 @@ class CollectivesTest : public ::testing::TestWithParam<CollectiveCase> {
   void SetUp() override {
     RT_SKIP_WITHOUT_DEVICE(GetParam().device);
     if (GetParam().in_pieces) {
-      short_pieces_ = make_mpi_communicator(test_world(), group().device(), 1001);
+      variant_ = make_mpi_communicator(test_world(), group().device(), 1001);
+    }
+    if (GetParam().copied) {
+      variant_ = group().world().split("copied", 0, group().world().rank(),
+                                       {.transport = Transport::kCopyEngines});
     }
   }
   void TearDown() override {
+    variant_.reset();
     if (!IsSkipped()) group().release();
   }
   TestGroup& group() { return TestGroup::shared(GetParam().device); }
-  Communicator& world() { return short_pieces_ ? *short_pieces_ : group().world(); }
+  Communicator& world() { return variant_ ? *variant_ : group().world(); }
   Stream& stream() { return group().stream(); }
   DType dtype() const { return GetParam().dtype; }
   int rank() { return world().rank(); }
   int size() { return world().size(); }
 
  private:
-  std::unique_ptr<Communicator> short_pieces_;
+  std::unique_ptr<Communicator> variant_;  // of the world
 };
 
 TEST_P(CollectivesTest, AllReduce) {
@@ -181,7 +188,7 @@ TEST_P(CollectivesTest, ExchangeAlongALineLeavesTheEndsOut) {
 
 TEST_P(CollectivesTest, SplitGroupsAreIndependentAndOrderedByKey) {
   // Even and odd ranks, in descending order of their ranks in the world.
-  const auto half = world().split("half", rank() % 2, -rank(), /*processors=*/2);
+  const auto half = world().split("half", rank() % 2, -rank(), {.nccl_blocks = 2});
   EXPECT_EQ(half->name(), "half");
   ASSERT_EQ(half->size(), size() / 2);
   EXPECT_EQ(half->rank(), (size() - 1 - rank()) / 2);
@@ -195,7 +202,7 @@ TEST_P(CollectivesTest, SplitGroupsAreIndependentAndOrderedByKey) {
   }
   EXPECT_EQ(group().download(whole), expected);
 
-  const auto alone = half->split("alone", rank(), 0, 0);
+  const auto alone = half->split("alone", rank(), 0, {});
   EXPECT_EQ(alone->size(), 1);
   EXPECT_EQ(alone->name(), "alone");
   const Tensor copy = group().results(77, dtype());
@@ -236,14 +243,15 @@ TEST_P(CollectivesTest, AnExchangeDoesNotHoldUpTheHostOrAnotherStream) {
   // Rank 0 starts its part after every other rank has started theirs and worked beside it; if
   // exchange or the other stream waited for the peer, none would get there.
   World& control = test_world();
-  if (rank() == 0) {
+  const bool hosts_meet = GetParam().copied;  // and tell each other where copies go
+  if (rank() == 0 && !hosts_meet) {
     for (int from = 1; from < size(); ++from) EXPECT_EQ(control.receive(from), "worked");
   }
   world().exchange({&transfer, 1}, *ring);
   ring->record(*arrived);
   group().device().copy_on_device(other.raw(), value.raw(), value.bytes(), stream());
   stream().synchronise();
-  if (rank() != 0) control.send("worked", 0);
+  if (rank() != 0 && !hosts_meet) control.send("worked", 0);
   stream().wait(*arrived);
   EXPECT_EQ(group().download(hop), values_of(previous, 300000));
   EXPECT_EQ(group().download(other), values_of(rank(), 300000));
@@ -273,13 +281,16 @@ std::vector<CollectiveCase> all_cases() {
   }
   cases.push_back({DeviceType::kCpu, DType::kFloat32, /*in_pieces=*/true});
   cases.push_back({DeviceType::kCpu, DType::kBFloat16, /*in_pieces=*/true});
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    cases.push_back({.device = DeviceType::kCuda, .dtype = dtype, .copied = true});
+  }
   return cases;
 }
 
 std::string name_of_case(const ::testing::TestParamInfo<CollectiveCase>& info) {
   const CollectiveCase& c = info.param;
   return (c.device == DeviceType::kCuda ? "cuda_" : "cpu_") + std::string(name_of(c.dtype)) +
-         (c.in_pieces ? "_in_pieces" : "");
+         (c.in_pieces ? "_in_pieces" : "") + (c.copied ? "_copied" : "");
 }
 INSTANTIATE_TEST_SUITE_P(Groups, CollectivesTest, ::testing::ValuesIn(all_cases()), name_of_case);
 

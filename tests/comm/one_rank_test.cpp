@@ -72,7 +72,7 @@ TEST_P(OneRankTest, ExchangeWithItselfKeepsTheOrder) {
 }
 
 TEST_P(OneRankTest, SplitsIntoItself) {
-  const auto part = group_->split("tp", 5, 3, 0);
+  const auto part = group_->split("tp", 5, 3, {});
   EXPECT_EQ(part->name(), "tp");
   EXPECT_EQ(part->rank(), 0);
   EXPECT_EQ(part->size(), 1);
@@ -112,7 +112,7 @@ TEST(MetaCommunicator, ChecksShapesAndMovesNothing) {
   group->exchange({&hop, 1}, *stream);
   EXPECT_THROW(group->all_gather(whole, shard, *stream), InvalidArgument);
   EXPECT_THROW(group->broadcast(whole, 8, *stream), InvalidArgument);
-  EXPECT_THROW(group->split("tp", 0, 0, 0), InvalidArgument);
+  EXPECT_THROW(group->split("tp", 0, 0, {}), InvalidArgument);
   EXPECT_THROW(make_meta_communicator("tp", 2, 2), InvalidArgument);
 }
 

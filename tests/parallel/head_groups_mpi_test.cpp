@@ -184,12 +184,12 @@ class Attention {
 
 /// A context of all ranks whose operations and messages are late.
 struct LateContext {
-  explicit LateContext(TestContext& test)
+  explicit LateContext(TestContext& test, int free_processors = 0)
       : context{test->device,        ops,        test->arena,   test->mesh,
                 test->compute,       test->ring, test->params,  test->beside,
                 test->compute_dtype, test->host, test->to_host, test->to_device} {
     for (auto* group : {&test->mesh.ring, &test->mesh.ulysses}) {
-      *group = make_late_group(std::move(*group));
+      *group = make_late_group(std::move(*group), free_processors);
     }
   }
 
@@ -281,11 +281,10 @@ class Listener final : public StepObserver {
 TEST(HeadGroups, AreUnderWayWhileOthersAreAttended) {
   World& world = test_world();
   TestContext test(world, "1,1,1,-1", DeviceType::kCpu, DType::kFloat32, kArenaBytes, world.size());
-  LateContext late(test);
+  LateContext late(test, 8);
   Listener listener;
   late.context.observer = &listener;
-  GroupsCase c{"two_heads", 2};
-  c.options.ring_sms = 8;
+  const GroupsCase c{"two_heads", 2};
   const SequenceLayout layout = layout_of(c, test->mesh.shape);
   Attention(late.context, c, world.size(), world.size()).run(layout, 2);
   const std::vector<std::string> schedule{
@@ -310,9 +309,8 @@ TEST(HeadGroups, LeaveNoProcessorsFreeBehindTheLastHop) {
   if (world.size() < 4) GTEST_SKIP() << "no ring of ulysses groups";
   TestContext test(world, "1,1,1,-1", DeviceType::kCpu, DType::kFloat32, kArenaBytes,
                    world.size() / 2);
-  LateContext late(test);
+  LateContext late(test, 8);
   GroupsCase c{"two_heads", 2};
-  c.options.ring_sms = 8;
   Attention attention(late.context, c, world.size(), world.size() / 2);
   attention.run(layout_of(c, test->mesh.shape), 2);
   EXPECT_EQ(late.ops.free_processors, (std::vector<int>{8, 0, 8, 0}));

@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "ringtrain/comm/forwarding_communicator.h"
+
 namespace ringtrain {
 
 template <typename Args>
@@ -86,39 +88,37 @@ void LateBackend::random_normal(const RandomNormalArgs& args, Stream& stream) {
 
 namespace {
 
-class LateGroup final : public Communicator {
+class LateGroup final : public ForwardingCommunicator {
  public:
-  explicit LateGroup(std::unique_ptr<Communicator> group) : group_(std::move(group)) {}
+  LateGroup(std::unique_ptr<Communicator> group, int free_processors)
+      : ForwardingCommunicator(std::move(group)), free_processors_(free_processors) {}
 
-  const std::string& name() const override { return group_->name(); }
-  int rank() const override { return group_->rank(); }
-  int size() const override { return group_->size(); }
+  int free_processors() const override { return free_processors_; }
+
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
-                                      int processors) override {
-    return make_late_group(group_->split(std::move(name), color, key, processors));
+                                      const MessageRoute& route) override {
+    return make_late_group(group().split(std::move(name), color, key, route), free_processors_);
   }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {
-    defer(stream, [=, this] { group_->all_reduce(inout, op, now_); });
+    defer(stream, [=, this] { group().all_reduce(inout, op, now_); });
   }
   void all_gather(Tensor shard, Tensor whole, Stream& stream) override {
-    defer(stream, [=, this] { group_->all_gather(shard, whole, now_); });
+    defer(stream, [=, this] { group().all_gather(shard, whole, now_); });
   }
   void reduce_scatter(Tensor whole, Tensor shard, ReduceOp op, Stream& stream) override {
-    defer(stream, [=, this] { group_->reduce_scatter(whole, shard, op, now_); });
+    defer(stream, [=, this] { group().reduce_scatter(whole, shard, op, now_); });
   }
   void all_to_all(Tensor sent, Tensor received, Stream& stream) override {
-    defer(stream, [=, this] { group_->all_to_all(sent, received, now_); });
+    defer(stream, [=, this] { group().all_to_all(sent, received, now_); });
   }
   void broadcast(Tensor inout, int root, Stream& stream) override {
-    defer(stream, [=, this] { group_->broadcast(inout, root, now_); });
+    defer(stream, [=, this] { group().broadcast(inout, root, now_); });
   }
   void exchange(std::span<const Transfer> transfers, Stream& stream) override {
     const std::vector<Transfer> copy(transfers.begin(), transfers.end());
-    defer(stream, [=, this] { group_->exchange(copy, now_); });
+    defer(stream, [=, this] { group().exchange(copy, now_); });
   }
-  void check() override { group_->check(); }
-  void abort() noexcept override { group_->abort(); }
 
  private:
   template <typename Operation>
@@ -129,14 +129,15 @@ class LateGroup final : public Communicator {
     });
   }
 
-  std::unique_ptr<Communicator> group_;
+  int free_processors_;
   CpuStream now_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_late_group(std::unique_ptr<Communicator> group) {
-  return std::make_unique<LateGroup>(std::move(group));
+std::unique_ptr<Communicator> make_late_group(std::unique_ptr<Communicator> group,
+                                              int free_processors) {
+  return std::make_unique<LateGroup>(std::move(group), free_processors);
 }
 
 }  // namespace ringtrain

@@ -55,7 +55,8 @@ class LateBackend : public Backend {
 };
 
 /// `group`, a group of the CPU, whose messages are sent and received as late as streams and events
-/// allow.
-std::unique_ptr<Communicator> make_late_group(std::unique_ptr<Communicator> group);
+/// allow; beside them `free_processors` are to be left free.
+std::unique_ptr<Communicator> make_late_group(std::unique_ptr<Communicator> group,
+                                              int free_processors = 0);
 
 }  // namespace ringtrain

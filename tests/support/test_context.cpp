@@ -26,13 +26,14 @@ TestContext::TestContext(std::unique_ptr<Device> device, DType compute_dtype,
 }
 
 TestContext::TestContext(World& world, const std::string& mesh_dim, DeviceType device,
-                         DType compute_dtype, std::size_t arena_bytes, int ulysses)
+                         DType compute_dtype, std::size_t arena_bytes, int ulysses,
+                         Transport transport)
     : device_(choose_device(world, device == DeviceType::kCuda ? "cuda" : "cpu",
                             /*oversubscribe_gpu=*/true)),
       all_ranks_(world.make_communicator(*device_)),
       ops_(device == DeviceType::kCuda ? make_cuda_backend(*device_) : make_cpu_backend()),
       mesh_(make_mesh(*all_ranks_, *device_, shape_of(mesh_dim, world.size(), ulysses),
-                      "tp,sp,fsdp,dp")) {
+                      "tp,sp,fsdp,dp", {{transport}, {transport}})) {
   finish(compute_dtype, arena_bytes);
 }
 

@@ -23,7 +23,7 @@ class TestContext {
   /// All ranks of `world` as the mesh `mesh_dim`, its sp axis in ulysses groups of `ulysses` ranks;
   /// collective. GPU ranks may share a GPU.
   TestContext(World& world, const std::string& mesh_dim, DeviceType device, DType compute_dtype,
-              std::size_t arena_bytes, int ulysses = 1);
+              std::size_t arena_bytes, int ulysses = 1, Transport transport = Transport::kNccl);
 
   Context& operator*() { return *context_; }
   Context* operator->() { return &*context_; }
@@ -33,11 +33,11 @@ class TestContext {
   void finish(DType compute_dtype, std::size_t arena_bytes);
 
   std::unique_ptr<Device> device_;
+  std::unique_ptr<DeviceMemory> memory_;  // until no peer of the mesh has it mapped
   std::unique_ptr<Communicator> all_ranks_;
   std::unique_ptr<Backend> ops_;
   Mesh mesh_;
   std::unique_ptr<Stream> compute_, ring_, params_, beside_, to_host_, to_device_;
-  std::unique_ptr<DeviceMemory> memory_;
   std::unique_ptr<HostMemory> host_memory_;
   std::optional<Arena> arena_;
   std::optional<Arena> host_;

@@ -18,6 +18,7 @@ struct TinyRun {
   std::string layout = "auto";
   std::string sp_type = "ring";
   int ulysses_size = 0;
+  Transport transport = Transport::kNccl;  ///< on GPUs
   std::string attention_type = "ring_blockwise";
   std::string remat_block{};
   std::string remat_attention{};

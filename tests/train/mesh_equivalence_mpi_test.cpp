@@ -132,7 +132,7 @@ std::vector<Mesh> fitting_meshes(const std::vector<std::string>& names, const Ti
 
 Curve curve_on(DeviceType device, const Mesh& mesh, const TinyRun& run, int steps) {
   TestContext context(test_world(), mesh.name, device, dtype_from_name(run.dtype), kArenaBytes,
-                      parse_ulysses(run.sp_type, run.ulysses_size, mesh.shape.sp));
+                      parse_ulysses(run.sp_type, run.ulysses_size, mesh.shape.sp), run.transport);
   return run_tiny(*context, run, steps);
 }
 
@@ -276,6 +276,12 @@ INSTANTIATE_TEST_SUITE_P(
         hybrid(2, {.name = "bf16", .dtype = "bf16", .kv_heads = 1, .documents = true})),
     run_name);
 
+TinyRun copied(TinyRun run) {
+  run.name = "copied_" + run.name;
+  run.transport = Transport::kCopyEngines;
+  return run;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Runs, GpuMeshEquivalence,
     ::testing::Values(TinyRun{.name = "zigzag"},
@@ -292,7 +298,10 @@ INSTANTIATE_TEST_SUITE_P(
                       // Without documents the halves of a step run on two streams.
                       TinyRun{.name = "bf16_two_streams", .dtype = "bf16", .kv_heads = 2},
                       ulysses({.name = "one_kv_head", .kv_heads = 1, .documents = true}),
-                      ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2})),
+                      ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2}),
+                      copied({.name = "gqa_documents", .kv_heads = 2, .documents = true}),
+                      copied({.name = "bf16_two_streams", .dtype = "bf16", .kv_heads = 2}),
+                      copied(ulysses({.name = "bf16", .dtype = "bf16", .kv_heads = 2}))),
     run_name);
 
 }  // namespace

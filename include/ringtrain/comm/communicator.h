@@ -21,15 +21,31 @@ struct Transfer {
   int from;
 };
 
+/// What carries the messages of a group (exchange, all_to_all) from GPU to GPU.
+enum class Transport {
+  kNccl,         ///< NCCL's kernels, on SMs
+  kCopyEngines,  ///< copies into the receiver's memory, which take no SM
+  kAuto          ///< copy engines where all ranks of the group can use them, else NCCL
+};
+
+/// How messages travel; without effect where the tensors are not on GPUs.
+struct MessageRoute {
+  Transport transport = Transport::kNccl;
+  int nccl_blocks = 0;      ///< of NCCL's kernels, an SM each; 0: as many as it likes
+  int free_processors = 0;  ///< see Communicator; where copy engines carry messages, 0
+};
+
 /// A group of ranks that call the same operations in the same order; a group of one works without
 /// a special case at the caller. Tensors are in the memory of the communicator's device.
 ///
 /// Every call returns at once: NCCL enqueues on `stream`; MPI starts non-blocking requests that
-/// the CPU stream completes. Tensors rest until an event or `synchronise()` of that stream says
-/// so. Work of one stream is ordered, also between groups; of two streams, only by events.
-/// Reductions take fp32, fp64, bf16 (every pair added in fp32 and rounded), int32 and int64, and
-/// are deterministic for a given group. Shapes are free: only element counts and dtypes must fit.
-/// Errors: InvalidArgument for tensors that do not fit; DeviceError with operation, rank, group.
+/// the CPU stream completes; for copy engines the hosts first tell each other where messages go,
+/// so each waits for its peers to call as well, but for no work of a stream. Tensors rest until an
+/// event or `synchronise()` of that stream says so. Work of one stream is ordered, also between
+/// groups; of two streams, only by events. Reductions take fp32, fp64, bf16 (every pair added in
+/// fp32 and rounded), int32 and int64, and are deterministic for a given group. Shapes are free:
+/// only element counts and dtypes must fit. Errors: InvalidArgument for tensors that do not fit;
+/// DeviceError with operation, rank, group.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -37,10 +53,13 @@ class Communicator {
   virtual const std::string& name() const = 0;
   virtual int rank() const = 0;  ///< in [0, size())
   virtual int size() const = 0;
-  /// Collective over this group: ranks of equal `color` form a group, ordered by `key`. On a GPU
-  /// its kernels take `processors` SMs, or as many as NCCL likes if that is 0.
+  /// SMs that attention beside a message leaves free for it.
+  virtual int free_processors() const = 0;
+  /// Collective over this group: ranks of equal `color` form a group, ordered by `key`.
+  /// Groups of groups send by NCCL. Errors: DeviceError where kCopyEngines is asked for and some
+  /// rank cannot map the memory of its peers: on another host, or out of its GPU's reach.
   virtual std::unique_ptr<Communicator> split(std::string name, int color, int key,
-                                              int processors) = 0;
+                                              const MessageRoute& route) = 0;
 
   virtual void all_reduce(Tensor inout, ReduceOp op, Stream& stream) = 0;
   /// `whole` is size() shards in rank order; `shard` may be this rank's place in it.
@@ -53,6 +72,9 @@ class Communicator {
   virtual void broadcast(Tensor inout, int root, Stream& stream) = 0;
   /// One ring hop: all transfers in one group, so no order of ranks can deadlock.
   virtual void exchange(std::span<const Transfer> transfers, Stream& stream) = 0;
+  /// Collective: peers let go of memory in which this rank has received messages. Such memory is
+  /// freed after this, or after the group.
+  virtual void release() {}
   /// Throws DeviceError if work failed after it was enqueued. Callable from any thread.
   virtual void check() = 0;
   /// Ends the whole world, so that no peer waits for ever. Callable from any thread.

@@ -166,12 +166,13 @@ struct TrainConfig {
 
   std::string device = "auto";  ///< auto, cuda, cpu
   bool oversubscribe_gpu = false;
-  bool deterministic = false;      ///< equal runs give equal bits on a GPU too
-  std::string sp_type = "ring";    ///< ring, ulysses, hybrid
-  std::int64_t ulysses_size = 0;   ///< of hybrid: ranks that exchange heads; 0: not given
-  std::string sp_layout = "auto";  ///< auto, contiguous, striped, zigzag
-  std::int64_t ring_sms = 8;       ///< SMs for hops over NCCL, left free by attention, also for
-                                   ///< exchanges of heads; 0: any, none
+  bool deterministic = false;           ///< equal runs give equal bits on a GPU too
+  std::string sp_type = "ring";         ///< ring, ulysses, hybrid
+  std::int64_t ulysses_size = 0;        ///< of hybrid: ranks that exchange heads; 0: not given
+  std::string sp_layout = "auto";       ///< auto, contiguous, striped, zigzag
+  std::string ring_transport = "auto";  ///< auto, copy, nccl: what carries hops and exchanges
+  std::int64_t ring_sms = 8;  ///< SMs for hops over NCCL, left free by attention, also for
+                              ///< exchanges of heads; 0: any, none
   std::string ring_gradient_dtype = "fp32";  ///< fp32, bf16: of dK and dV between ranks
   std::string packing = "none";              ///< none, documents
   std::string loss_reduction = "token";      ///< token, sequence

@@ -21,17 +21,15 @@ struct DeviceBatch {
 };
 
 /// How a model's layers attend over the sp axis.
-SequenceAttentionOptions attention_options(const ModelConfig& config, int ring_sms,
-                                           DType ring_gradient_dtype);
+SequenceAttentionOptions attention_options(const ModelConfig& config, DType ring_gradient_dtype);
 
 /// A LLaMA model on one rank of a mesh: the whole forward and backward pass.
 class LlamaModel {
  public:
   struct Options {
-    std::int64_t batch;            ///< sequences of this rank in a micro-batch
-    std::int64_t loss_chunk_size;  ///< tokens whose logits exist at a time
-    int ring_sms = 0;              ///< as in SequenceAttentionOptions, as the next
-    DType ring_gradient_dtype = DType::kFloat32;
+    std::int64_t batch;                           ///< sequences of this rank in a micro-batch
+    std::int64_t loss_chunk_size;                 ///< tokens whose logits exist at a time
+    DType ring_gradient_dtype = DType::kFloat32;  ///< see SequenceAttentionOptions
   };
   /// Allocates constants from the arena. The arguments but `layouts` must outlive this.
   /// Errors: InvalidArgument for a remat policy or rope scaling that is unknown.

@@ -74,13 +74,13 @@ Mesh make_meta_mesh(const MeshShape& shape, const MeshCoordinates& coordinates);
 /// The same mesh with groups that tell `observer` of every collective.
 Mesh observed(Mesh mesh, StepObserver& observer);
 
-/// SMs of a GPU for the messages of two groups; 0: as many as NCCL likes.
-struct MessageSms {
-  int ring = 0, ulysses = 0;
+/// Of the two groups that send messages.
+struct MessageRoutes {
+  MessageRoute ring, ulysses;
 };
 
 /// Collective over `world`: splits it into the groups of `shape`.
 Mesh make_mesh(Communicator& world, Device& device, const MeshShape& shape, std::string_view order,
-               const MessageSms& sms = {});
+               const MessageRoutes& routes = {});
 
 }  // namespace ringtrain

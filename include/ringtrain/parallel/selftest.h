@@ -73,7 +73,7 @@ class Selftest {
   void time_attention(const AttentionBlock& block);
   /// Contents undefined; until `clear`.
   Tensor allocate(Shape shape, DType dtype);
-  void clear() { memory_.clear(); }
+  void clear();
   template <typename Element>
   Tensor upload(const std::vector<Element>& values);
   Tensor upload_values(int rank);

@@ -21,7 +21,6 @@ struct SequenceAttentionOptions {
   KeyValueTransport transport = KeyValueTransport::kRing;
   std::int64_t query_chunk_size = 0;  ///< 0: all rows at once
   std::int64_t key_chunk_size = 0;
-  int ring_sms = 0;  ///< of a GPU: left free by attention while a hop or an exchange is under way
   DType gradient_dtype = DType::kFloat32;  ///< gradients travel in it, fp32 or bf16
   /// In which heads are exchanged and attended one after the other, where key/value heads of a rank
   /// can be divided so; else all at once. Results are the same.

@@ -65,6 +65,7 @@ class Runtime {
 
   World& world_;
   std::unique_ptr<Device> device_;
+  std::unique_ptr<DeviceMemory> memory_;  // until no peer of the mesh has it mapped
   std::unique_ptr<Communicator> all_ranks_;
   std::unique_ptr<Stream> compute_;
   std::unique_ptr<Stream> ring_;
@@ -77,7 +78,6 @@ class Runtime {
   StepObservers observers_;
   Mesh mesh_;
   std::unique_ptr<Backend> ops_;
-  std::unique_ptr<DeviceMemory> memory_;
   std::unique_ptr<HostMemory> host_memory_;
   std::optional<Arena> arena_;
   std::optional<Arena> host_;

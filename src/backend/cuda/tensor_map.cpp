@@ -1,40 +1,17 @@
 #include "ringtrain/backend/tensor_map.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 
-#include "ringtrain/backend/cuda_check.h"
+#include "ringtrain/backend/driver_function.h"
 #include "ringtrain/core/error.h"
 
 namespace ringtrain {
-namespace {
-
-using Encode = decltype(&cuTensorMapEncodeTiled);
-
-// Through the runtime, so that the program starts on machines without a driver.
-Encode find_encode() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-#if CUDART_VERSION >= 12050
-  RT_CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                                 cudaEnableDefault, &found));
-#else
-  RT_CUDA_CHECK(
-      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found));
-#endif
-  if (found != cudaDriverEntryPointSuccess || function == nullptr) {
-    throw DeviceError("the CUDA driver has no cuTensorMapEncodeTiled; it must be 12.0 or later");
-  }
-  return reinterpret_cast<Encode>(function);
-}
-
-}  // namespace
-
 CUtensorMap encode_panel_map(const PanelMap& map) {
-  static const Encode encode = find_encode();
+  static const auto encode =
+      driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   const bool is_fp32 = map.dtype == DType::kFloat32;
   const std::uint64_t element_bytes = is_fp32 ? 4 : 2;
   const std::uint32_t panel_columns = is_fp32 ? 32 : 64;
