@@ -138,14 +138,12 @@ void PeerCopyCommunicator::send(const Message& message, Stream& stream) {
   for (std::size_t i = 0; i < message.tensors.size(); ++i) {
     const Tensor& tensor = message.tensors[i];
     if (places.size() != message.tensors.size() || places[i].bytes != tensor.bytes()) {
-      throw DeviceError(
-          fmt::format("exchange on group {}: rank {} sends {} tensors to rank {}, number {} of {} "
-                      "bytes; expected are {} tensors, or other sizes",
-                      name(), rank(), message.tensors.size(), message.peer, i, tensor.bytes(),
-                      places.size()));
+      throw DeviceError(fmt::format(
+          "exchange on group {}: rank {} sends {} tensors to rank {}, number {} of {} "
+          "bytes; expected are {} tensors, or other sizes",
+          name(), rank(), message.tensors.size(), message.peer, i, tensor.bytes(), places.size()));
     }
-    device_.copy_on_device(links_->importer().map(places[i]), tensor.raw(), tensor.bytes(),
-                           stream);
+    device_.copy_on_device(links_->importer().map(places[i]), tensor.raw(), tensor.bytes(), stream);
   }
   links_->signals().send(PeerSignals::kArrived, message.peer, native(stream));
 }

@@ -49,8 +49,7 @@ void PeerLinks::release() {
 
 std::optional<std::string> PeerLinks::connect(int color) {
   const auto size = static_cast<int>(world_ranks_.size());
-  std::string hindrance =
-      complaint([&] { signals_.emplace(device_, exporter_, rank_, size); });
+  std::string hindrance = complaint([&] { signals_.emplace(device_, exporter_, rank_, size); });
   Introduction own{color, rank_, {}};
   if (signals_) own.words = signals_->words();
   const auto introductions =
@@ -77,8 +76,8 @@ void PeerLinks::meet(int color, const std::vector<std::string>& introductions,
     world_ranks_[static_cast<std::size_t>(other.rank)] = static_cast<int>(r);
     if (other.rank == rank_) continue;
     if (hosts[r] != plane_->host_name()) {
-      throw DeviceError(fmt::format("it is on host {}, rank {} on {}", plane_->host_name(), r,
-                                    hosts[r]));
+      throw DeviceError(
+          fmt::format("it is on host {}, rank {} on {}", plane_->host_name(), r, hosts[r]));
     }
     signals_->connect(other.rank, words_.map(other.words));
   }

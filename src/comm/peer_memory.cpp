@@ -37,8 +37,7 @@ void MemoryImporter::close() noexcept {
 void* MemoryImporter::map(const SharedStretch& stretch) {
   void*& base = mapped_[std::string(stretch.allocation.reserved, sizeof stretch.allocation)];
   if (base == nullptr) {
-    RT_CUDA_CHECK(
-        cudaIpcOpenMemHandle(&base, stretch.allocation, cudaIpcMemLazyEnablePeerAccess));
+    RT_CUDA_CHECK(cudaIpcOpenMemHandle(&base, stretch.allocation, cudaIpcMemLazyEnablePeerAccess));
   }
   return static_cast<std::byte*>(base) + stretch.offset;
 }

@@ -42,9 +42,8 @@ void PeerSignals::send(Kind kind, int peer, cudaStream_t stream) {
 
 void PeerSignals::wait(Kind kind, int peer, cudaStream_t stream) {
   const std::size_t from = index(kind, peer);
-  check_driver(
-      wait_(stream, driver_address(own(from)), ++awaited_[from], CU_STREAM_WAIT_VALUE_GEQ),
-      "cuStreamWaitValue32");
+  check_driver(wait_(stream, driver_address(own(from)), ++awaited_[from], CU_STREAM_WAIT_VALUE_GEQ),
+               "cuStreamWaitValue32");
 }
 
 }  // namespace ringtrain
