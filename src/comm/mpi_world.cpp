@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <exception>
+#include <iterator>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -51,16 +52,22 @@ MpiWorld::~MpiWorld() {
     // elements where they are.
     new auto(std::move(outgoing_));
     new auto(std::move(incoming_));
+    new auto(std::move(buffered_));
     return;
   }
-  for (auto& [to, message] : outgoing_) {
+  const auto leave = [](Outgoing& message) {
     int done = 1;
     MPI_Test(&message.request, &done, MPI_STATUS_IGNORE);
-    if (done == 0) {
-      MPI_Request_free(&message.request);
-      new std::string(std::move(message.bytes));  // MPI may read it until the process ends
-    }
+    if (done == 0) MPI_Request_free(&message.request);
+    return done == 0;
+  };
+  for (auto& [to, message] : outgoing_) {
+    // MPI may read it until the process ends.
+    if (leave(message)) new std::string(std::move(message.bytes));
   }
+  bool is_needed = false;
+  for (Outgoing& message : buffered_) is_needed |= leave(message);
+  if (is_needed) new auto(std::move(buffered_));
   for (Incoming& message : incoming_) {
     MPI_Cancel(&message.request);
     MPI_Request_free(&message.request);
@@ -153,11 +160,31 @@ std::vector<std::string> MpiWorld::all_gather(const std::string& bytes) {
   return gathered;
 }
 
+void MpiWorld::reap_buffered() {
+  for (auto message = buffered_.begin(); message != buffered_.end();) {
+    int done = 0;
+    check(MPI_Test(&message->request, &done, MPI_STATUS_IGNORE), "send");
+    message = done == 0 ? std::next(message) : buffered_.erase(message);
+  }
+}
+
+// Ranks may send to each other before either receives. The length is short enough for MPI to
+// buffer it; beyond some KiB it does not.
 void MpiWorld::send(const std::string& bytes, int to) {
   const std::int64_t length = static_cast<std::int64_t>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
   check(MPI_Isend(&length, 1, MPI_INT64_T, to, kMessageTag, comm_, &request), "send");
   wait(request, "send");
+  if (bytes.size() <= kBufferedBytes) {
+    reap_buffered();
+    if (bytes.empty()) return;
+    Outgoing& message = buffered_.emplace_back();
+    message.bytes = bytes;
+    check(MPI_Isend(message.bytes.data(), static_cast<int>(length), MPI_BYTE, to, kMessageTag,
+                    comm_, &message.request),
+          "send");
+    return;
+  }
   for_each_piece(length, kMaxPieceBytes, [&](std::int64_t begin, std::int64_t count) {
     check(MPI_Isend(bytes.data() + begin, static_cast<int>(count), MPI_BYTE, to, kMessageTag, comm_,
                     &request),

@@ -58,6 +58,8 @@ class MpiWorld final : public World {
 
   void check(int status, const char* operation) const;
   void wait(MPI_Request request, const char* operation) const;
+  /// Sends of which MPI still needs the bytes: the rest is let go.
+  void reap_buffered();
   /// The bytes of `root` in place, on every rank, for lengths that are known.
   void broadcast_known(std::string& bytes, int root);
 
@@ -71,6 +73,7 @@ class MpiWorld final : public World {
   // Lists and maps, because MPI writes to the requests and strings where they are.
   std::unordered_map<int, Outgoing> outgoing_;
   std::list<Incoming> incoming_;
+  std::list<Outgoing> buffered_;
 };
 
 }  // namespace ringtrain

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -34,6 +35,19 @@ void append(std::vector<Message>& messages, int peer, const Tensor& tensor) {
   messages.push_back({peer, {tensor}});
 }
 
+std::size_t length(const Tensor& tensor) {
+  return tensor.bytes();
+}
+std::size_t length(const SharedStretch& stretch) {
+  return stretch.bytes;
+}
+/// Whether tensors, one after the other, are as long as the places where they go.
+template <typename Place>
+bool fit(const std::vector<Place>& places, const std::vector<Tensor>& tensors) {
+  return std::equal(places.begin(), places.end(), tensors.begin(), tensors.end(),
+                    [](const Place& a, const Tensor& b) { return length(a) == length(b); });
+}
+
 class PeerCopyCommunicator final : public ForwardingCommunicator {
  public:
   PeerCopyCommunicator(std::unique_ptr<Communicator> group, std::unique_ptr<PeerLinks> links,
@@ -45,7 +59,7 @@ class PeerCopyCommunicator final : public ForwardingCommunicator {
   ~PeerCopyCommunicator() override {
     if (std::uncaught_exceptions() > 0) return;
     try {
-      done_->synchronise();  // peers are not left to copy from memory that is gone
+      done_->synchronise();  // behind the last copy of a peer into this rank's memory
     } catch (const Error&) {
       abort();
     }
@@ -107,12 +121,18 @@ void PeerCopyCommunicator::exchange(std::span<const Transfer> transfers, Stream&
       append(expected, each.from, each.received);
     }
   }
+  if (!fit(from_self.tensors, to_self.tensors)) {
+    throw InvalidArgument(
+        fmt::format("exchange on group {}: what rank {} sends to itself is not "
+                    "what it receives from there",
+                    name(), rank()));
+  }
   stream.wait(*done_);
   for (const Message& message : expected) expect(message, stream);
   for (const Message& message : sent) send(message, stream);
   for (std::size_t i = 0; i < to_self.tensors.size(); ++i) {
     const Tensor& tensor = to_self.tensors[i];
-    device_.copy_on_device(from_self.tensors.at(i).raw(), tensor.raw(), tensor.bytes(), stream);
+    device_.copy_on_device(from_self.tensors[i].raw(), tensor.raw(), tensor.bytes(), stream);
   }
   for (const Message& message : expected) {
     links_->signals().wait(PeerSignals::kArrived, message.peer, native(stream));
@@ -126,6 +146,10 @@ void PeerCopyCommunicator::expect(const Message& message, Stream& stream) {
     const SharedStretch place = links_->exporter().share(tensor.raw(), tensor.bytes());
     places.append(reinterpret_cast<const char*>(&place), sizeof place);
   }
+  if (places.size() > World::kBufferedBytes) {  // both would wait for the other to hear it
+    throw InvalidArgument(fmt::format("exchange on group {}: {} tensors of rank {} are too many",
+                                      name(), message.tensors.size(), message.peer));
+  }
   links_->tell(message.peer, places);
   links_->signals().send(PeerSignals::kRoom, message.peer, native(stream));
 }
@@ -134,15 +158,15 @@ void PeerCopyCommunicator::send(const Message& message, Stream& stream) {
   const std::string text = links_->hear(message.peer);
   std::vector<SharedStretch> places(text.size() / sizeof(SharedStretch));
   std::memcpy(places.data(), text.data(), places.size() * sizeof(SharedStretch));
+  if (!fit(places, message.tensors)) {
+    throw DeviceError(
+        fmt::format("exchange on group {}: the {} tensors that rank {} sends to rank {} are not as "
+                    "long as the {} that are expected there",
+                    name(), message.tensors.size(), rank(), message.peer, places.size()));
+  }
   links_->signals().wait(PeerSignals::kRoom, message.peer, native(stream));
-  for (std::size_t i = 0; i < message.tensors.size(); ++i) {
+  for (std::size_t i = 0; i < places.size(); ++i) {
     const Tensor& tensor = message.tensors[i];
-    if (places.size() != message.tensors.size() || places[i].bytes != tensor.bytes()) {
-      throw DeviceError(fmt::format(
-          "exchange on group {}: rank {} sends {} tensors to rank {}, number {} of {} "
-          "bytes; expected are {} tensors, or other sizes",
-          name(), rank(), message.tensors.size(), message.peer, i, tensor.bytes(), places.size()));
-    }
     device_.copy_on_device(links_->importer().map(places[i]), tensor.raw(), tensor.bytes(), stream);
   }
   links_->signals().send(PeerSignals::kArrived, message.peer, native(stream));

@@ -60,7 +60,10 @@ std::optional<std::string> PeerLinks::connect(int color) {
   }
   const auto hindrances = plane_->all_gather(hindrance);
   for (std::size_t r = 0; r < hindrances.size(); ++r) {
-    if (!hindrances[r].empty()) return fmt::format("rank {}: {}", r, hindrances[r]);
+    if (hindrances[r].empty()) continue;
+    words_.close();
+    plane_->barrier();  // others have closed those of this rank, which die with this
+    return fmt::format("rank {}: {}", r, hindrances[r]);
   }
   is_linked_ = true;
   return {};

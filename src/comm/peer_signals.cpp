@@ -15,14 +15,14 @@ PeerSignals::PeerSignals(Device& device, MemoryExporter& exporter, int rank, int
       of_peer_(static_cast<std::size_t>(size)),
       sent_(num_words()),
       awaited_(num_words()) {
-  RT_CUDA_CHECK(cudaMemset(memory_.data(), 0, memory_.bytes()));
   // Also shows whether this device knows these operations.
   const auto stream = device.make_stream(StreamPriority::kNormal);
   const auto native = static_cast<cudaStream_t>(stream->native());
+  RT_CUDA_CHECK(cudaMemsetAsync(memory_.data(), 0, memory_.bytes(), native));
   const CUdeviceptr word = driver_address(own(num_words()));
   check_driver(write_(native, word, 1, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
   check_driver(wait_(native, word, 1, CU_STREAM_WAIT_VALUE_GEQ), "cuStreamWaitValue32");
-  RT_CUDA_CHECK(cudaDeviceSynchronize());
+  stream->synchronise();
 }
 
 void PeerSignals::connect(int peer, void* words_of_peer) {

@@ -31,9 +31,11 @@ Transport transport_of(const TrainConfig& config, const Device& device) {
 MessageRoutes message_routes(const TrainConfig& config, const Device& device) {
   const Transport transport = transport_of(config, device);
   const int free = static_cast<int>(config.ring_sms);
-  const int for_hops = config.llama.rotates_keys() ? free : 0;
   const int for_exchanges = free == 0 ? 0 : std::max(free, kExchangeSms);
-  return {.ring = {transport, for_hops, free}, .ulysses = {transport, for_exchanges, free}};
+  // Where keys are gathered the ring group has no messages, but collectives.
+  const MessageRoute hops = config.llama.rotates_keys() ? MessageRoute{transport, free, free}
+                                                        : MessageRoute{.free_processors = free};
+  return {.ring = hops, .ulysses = {transport, for_exchanges, free}};
 }
 
 }  // namespace

@@ -174,6 +174,25 @@ TEST_P(CollectivesTest, RingExchangeOfTwoTensorsAtOnce) {
   }
 }
 
+TEST_P(CollectivesTest, ExchangeOfManyTensorsWithEveryRank) {
+  constexpr std::int64_t kTensors = 100, kLength = 3;
+  const Tensor sent = group().upload(values_of(rank(), kTensors * kLength), dtype());
+  std::vector<Tensor> received;
+  std::vector<Transfer> transfers;
+  for (int peer = 0; peer < size(); ++peer) {
+    received.push_back(group().results(kTensors * kLength, dtype()));
+    for (std::int64_t i = 0; i < kTensors; ++i) {
+      transfers.push_back({sent.slice(i * kLength, kLength), peer,
+                           received.back().slice(i * kLength, kLength), peer});
+    }
+  }
+  world().exchange(transfers, stream());
+  for (int peer = 0; peer < size(); ++peer) {
+    EXPECT_EQ(group().download(received[static_cast<std::size_t>(peer)]),
+              values_of(peer, kTensors * kLength));
+  }
+}
+
 TEST_P(CollectivesTest, ExchangeAlongALineLeavesTheEndsOut) {
   const Tensor sent = group().upload(values_of(rank(), 100), dtype());
   const Tensor received = group().results(100, dtype());

@@ -73,6 +73,14 @@ TEST(World, SendsLongMessagesInOrder) {
   }
 }
 
+TEST(World, BuffersSendsOfBothSides) {
+  World& world = test_world();
+  const int partner = world.rank() ^ 1;
+  if (partner >= world.size()) return;
+  for (int i = 0; i < 3; ++i) world.send(bytes_of_rank(world.rank(), 300000), partner);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(world.receive(partner), bytes_of_rank(partner, 300000));
+}
+
 TEST(World, AnyIsTrueEverywhereOrNowhere) {
   World& world = test_world();
   EXPECT_FALSE(world.any(false));

@@ -25,7 +25,7 @@ struct Transfer {
 enum class Transport {
   kNccl,         ///< NCCL's kernels, on SMs
   kCopyEngines,  ///< copies into the receiver's memory, which take no SM
-  kAuto          ///< copy engines where all ranks of the group can use them, else NCCL
+  kAuto          ///< copy engines where all ranks of all groups of a split can, else NCCL
 };
 
 /// How messages travel; without effect where the tensors are not on GPUs.

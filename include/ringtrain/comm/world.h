@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,7 +29,9 @@ class World {
   virtual std::string broadcast(std::string bytes, int root = 0) = 0;
   /// Every rank's bytes, in rank order, on every rank.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
-  /// Non-collective message of known peers; blocks until sent (buffered) or received.
+  /// A longer message may wait for its receiver before `send` returns.
+  static constexpr std::size_t kBufferedBytes = std::size_t{1} << 20;
+  /// Non-collective message of known peers; blocks until buffered, or received.
   virtual void send(const std::string& bytes, int to) = 0;
   virtual std::string receive(int from) = 0;
   /// True on every rank if true on any.
