@@ -58,7 +58,7 @@ class MpiWorld final : public World {
 
   void check(int status, const char* operation) const;
   void wait(MPI_Request request, const char* operation) const;
-  /// Sends of which MPI still needs the bytes: the rest is let go.
+  /// Lets go of the sends that MPI has finished with.
   void reap_buffered();
   /// The bytes of `root` in place, on every rank, for lengths that are known.
   void broadcast_known(std::string& bytes, int root);

@@ -28,7 +28,7 @@ void add_mesh_options(std::vector<Option>& table) {
   mesh.add<&TrainConfig::ring_transport>(
           "ring_transport",
           "hops of the ring and exchanges of heads: copy, by copy engines between the GPUs of a "
-          "host; nccl, by kernels; auto, by copy engines where all ranks of a group can")
+          "host; nccl, by kernels; auto, by copy engines where all ranks of the axis can")
       .choices = {"auto", "copy", "nccl"};
   mesh.add<&TrainConfig::ring_sms>("ring_sms",
                                    "SMs of a GPU that carry a hop by NCCL and that the forward "

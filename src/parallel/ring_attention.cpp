@@ -4,12 +4,11 @@
 
 namespace ringtrain {
 
-RingAttention::RingAttention(Context& context, AttentionSteps& steps,
-                             const SequenceAttentionOptions& options)
+RingAttention::RingAttention(Context& context, AttentionSteps& steps, DType gradient_dtype)
     : context_(context),
       steps_(steps),
       hops_(context, *context.mesh.ring),
-      gradients_(context, hops_, options.gradient_dtype),
+      gradients_(context, hops_, gradient_dtype),
       arrived_(context.device.make_event()) {}
 
 // Each half of the heads on a stream of its own, where that leaves communication what it wants:

@@ -14,8 +14,8 @@ namespace ringtrain {
 /// member r - i, and while it attends to them they travel on.
 class RingAttention {
  public:
-  /// All must outlive this.
-  RingAttention(Context& context, AttentionSteps& steps, const SequenceAttentionOptions& options);
+  /// `context` and `steps` must outlive this. Gradients travel in `gradient_dtype`.
+  RingAttention(Context& context, AttentionSteps& steps, DType gradient_dtype);
 
   /// While this rank's exchange of heads may be under way, `free_processors` are left to it.
   void forward(const SequenceAttention::Forward& args, int free_processors);

@@ -29,7 +29,9 @@ struct MessageRoom {
 struct SequenceAttention::Parts {
   Parts(Context& context, const std::vector<SequenceLayout>& layouts,
         const SequenceAttentionOptions& options)
-      : steps(context, layouts, options), ring(context, steps, options), gathered(context, steps) {}
+      : steps(context, layouts, options),
+        ring(context, steps, options.gradient_dtype),
+        gathered(context, steps) {}
 
   AttentionSteps steps;
   RingAttention ring;

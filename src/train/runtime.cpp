@@ -33,8 +33,8 @@ MessageRoutes message_routes(const TrainConfig& config, const Device& device) {
   const int free = static_cast<int>(config.ring_sms);
   const int for_exchanges = free == 0 ? 0 : std::max(free, kExchangeSms);
   // Where keys are gathered the ring group has no messages, but collectives.
-  const MessageRoute hops = config.llama.rotates_keys() ? MessageRoute{transport, free, free}
-                                                        : MessageRoute{.free_processors = free};
+  const MessageRoute hops =
+      config.llama.rotates_keys() ? MessageRoute{transport, free, free} : MessageRoute{};
   return {.ring = hops, .ulysses = {transport, for_exchanges, free}};
 }
 

@@ -29,9 +29,9 @@ class World {
   virtual std::string broadcast(std::string bytes, int root = 0) = 0;
   /// Every rank's bytes, in rank order, on every rank.
   virtual std::vector<std::string> all_gather(const std::string& bytes) = 0;
-  /// A longer message may wait for its receiver before `send` returns.
+  /// Messages up to this length are buffered, so that both of two ranks may send first.
   static constexpr std::size_t kBufferedBytes = std::size_t{1} << 20;
-  /// Non-collective message of known peers; blocks until buffered, or received.
+  /// Non-collective message of known peers. `send` of a longer one blocks until it is taken.
   virtual void send(const std::string& bytes, int to) = 0;
   virtual std::string receive(int from) = 0;
   /// True on every rank if true on any.
