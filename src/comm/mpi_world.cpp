@@ -168,6 +168,10 @@ void MpiWorld::reap_buffered() {
   }
 }
 
+void MpiWorld::finish_sends() {
+  for (; !buffered_.empty(); buffered_.pop_front()) wait(buffered_.front().request, "send");
+}
+
 // Ranks may send to each other before either receives. The length is short enough for MPI to
 // buffer it; beyond some KiB it does not.
 void MpiWorld::send(const std::string& bytes, int to) {

@@ -35,6 +35,7 @@ class MpiWorld final : public World {
   std::string broadcast(std::string bytes, int root) override;
   std::vector<std::string> all_gather(const std::string& bytes) override;
   void send(const std::string& bytes, int to) override;
+  void finish_sends() override;
   std::string receive(int from) override;
   bool any(bool value) override;
   bool post(std::string bytes, int to) override;

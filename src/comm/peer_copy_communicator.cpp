@@ -130,6 +130,7 @@ void PeerCopyCommunicator::exchange(std::span<const Transfer> transfers, Stream&
   stream.wait(*done_);
   for (const Message& message : expected) expect(message, stream);
   for (const Message& message : sent) send(message, stream);
+  links_->finish_telling();
   for (std::size_t i = 0; i < to_self.tensors.size(); ++i) {
     const Tensor& tensor = to_self.tensors[i];
     device_.copy_on_device(from_self.tensors[i].raw(), tensor.raw(), tensor.bytes(), stream);

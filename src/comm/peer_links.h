@@ -33,6 +33,7 @@ class PeerLinks {
   /// mapped, but for signals.
   void release();
   void tell(int peer, const std::string& bytes) { plane_->send(bytes, world_rank(peer)); }
+  void finish_telling() { plane_->finish_sends(); }
   std::string hear(int peer) { return plane_->receive(world_rank(peer)); }
   MemoryExporter& exporter() { return exporter_; }
   MemoryImporter& importer() { return messages_; }
