@@ -34,16 +34,33 @@ double occupancy(std::int64_t blocks) {
   return static_cast<double>(blocks) / static_cast<double>(rounds * processors);
 }
 
+/// All but those of skipped keys.
 void clear_key_gradients(const AttentionBackwardSm90Args& args, cudaStream_t stream) {
-  const auto bytes =
-      static_cast<std::size_t>(args.batch * args.key_tokens * args.kv_heads * args.head_dim) *
-      key_gradient_bytes(args);
-  if (bytes == 0) return;
-  RT_CUDA_CHECK(cudaMemsetAsync(args.dkey, 0, bytes, stream));
-  RT_CUDA_CHECK(cudaMemsetAsync(args.dvalue, 0, bytes, stream));
+  const std::size_t row =
+      static_cast<std::size_t>(args.kv_heads) * args.head_dim * key_gradient_bytes(args);
+  const auto clear = [&](std::int64_t first, std::int64_t rows) {
+    if (rows == 0 || row == 0) return;
+    for (void* gradient : {args.dkey, args.dvalue}) {
+      RT_CUDA_CHECK(
+          cudaMemsetAsync(static_cast<char*>(gradient) + first * row, 0, rows * row, stream));
+    }
+  };
+  if (args.skipped_keys == 0) return clear(0, args.batch * args.key_tokens);
+  const int end = args.skipped_key + args.skipped_keys;
+  clear(0, args.skipped_key);
+  clear(end, args.key_tokens - end);
 }
 
 }  // namespace
+
+bool attention_backward_sm90_skips(const AttentionBackwardSm90Args& args) {
+  if (args.skipped_keys == 0) return true;
+  const std::int64_t before = args.skipped_key - args.visible.k0;
+  return args.batch == 1 && args.scratch == nullptr && before > 0 &&
+         before % kAttentionBackwardSm90KeyTile == 0 &&
+         args.skipped_keys % kAttentionBackwardSm90KeyTile == 0 &&
+         before + args.skipped_keys < args.visible.kn;
+}
 
 std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args) {
   const int tile = attention_backward_sm90_query_tile(kernel_head_dim(args.head_dim));
@@ -56,6 +73,9 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
     throw InvalidArgument(
         "attention_backward_sm90: head_dim must be a multiple of 8, at most 128, got " +
         std::to_string(args.head_dim));
+  }
+  if (!attention_backward_sm90_skips(args)) {
+    throw InvalidArgument("attention_backward_sm90: the skipped keys are not whole tiles");
   }
   const AttentionSegment& visible = args.visible;
   if (args.batch == 0 || args.kv_heads == 0 || visible.qn == 0 || visible.kn == 0) {
@@ -94,8 +114,9 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
   params.heads_per_kv_head = args.query_heads / args.kv_heads;
   // One owner of dkey and dvalue sums in order, and reads keys and values once; but few long
   // blocks leave processors idle, unless they end together.
+  const std::int64_t keys = visible.kn - args.skipped_keys;
   const std::int64_t key_tiles =
-      (visible.kn + kAttentionBackwardSm90KeyTile - 1) / kAttentionBackwardSm90KeyTile;
+      (keys + kAttentionBackwardSm90KeyTile - 1) / kAttentionBackwardSm90KeyTile;
   const bool is_ordered = args.scratch != nullptr;
   const std::int64_t blocks = key_tiles * args.batch * args.kv_heads;
   const bool are_equal = visible.shift >= visible.kn - 1 && args.lowest == nullptr;
@@ -110,7 +131,10 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
     clear_key_gradients(args, stream);
   }
   const std::int64_t row_bytes = args.head_dim * (2 + 2 + 4);
-  params.order = tile_order(visible.kn, kAttentionBackwardSm90KeyTile,
+  params.skipped_tile =
+      static_cast<int>((args.skipped_key - visible.k0) / kAttentionBackwardSm90KeyTile);
+  params.skipped_tiles = args.skipped_keys / kAttentionBackwardSm90KeyTile;
+  params.order = tile_order(keys, kAttentionBackwardSm90KeyTile,
                             args.batch * args.query_heads / params.heads_per_block, 1,
                             params.heads_per_block * args.query_tokens * row_bytes, kSectionBytes);
   params.visible = visible_keys(visible);

@@ -24,7 +24,9 @@ struct AttentionBackwardSm90Params {
   bool is_only_owner;  // of its keys' gradients is a block: no other adds to them meanwhile
   // [B, N, query tiles, 2], zeros: whose turn it is to add to dquery; or null: in any order
   int* turns;
-  TileOrder order;  // of key tiles, for every heads_per_block query heads
+  TileOrder order;   // of key tiles, for every heads_per_block query heads
+  int skipped_tile;  // key tiles [skipped_tile, skipped_tile + skipped_tiles) are not of them
+  int skipped_tiles;
   VisibleKeys visible;
   int query_tokens;
   int key_tokens;  // from one batch entry of dkey to the next

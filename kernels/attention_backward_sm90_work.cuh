@@ -33,8 +33,8 @@ struct AttentionBackwardSm90Work {
     kv_head = first_head / params.heads_per_kv_head;
     // The first keys are seen by most queries: longest first. Where sums are ordered, by turns:
     // see place_in_order.
-    const int key_tile =
-        params.turns == nullptr ? tile.rank : params.order.num_tiles - 1 - tile.rank;
+    int key_tile = params.turns == nullptr ? tile.rank : params.order.num_tiles - 1 - tile.rank;
+    if (key_tile >= params.skipped_tile) key_tile += params.skipped_tiles;
     first_key = key_tile * kKeyTile;
     begin = params.visible.first_row(first_key) / kQueryTile;
     int query_end = min(params.visible.query_end, params.query_tokens);

@@ -15,8 +15,8 @@ namespace {
 
 }  // namespace
 
-EmulatedLink::EmulatedLink(Device& device, int rank, int size, int free_processors)
-    : device_(device), rank_(rank), size_(size), free_processors_(free_processors) {}
+EmulatedLink::EmulatedLink(Device& device, int rank, int size)
+    : device_(device), rank_(rank), size_(size) {}
 
 void EmulatedLink::replay(const SentMessages* replayed, SentMessages* kept) {
   replayed_ = replayed;

@@ -45,7 +45,7 @@ EmulatedRank::EmulatedRank(Device& device, Backend& ops, DType compute, const Ri
       others_(device.make_stream(StreamPriority::kNormal)),
       beside_(device.make_stream(StreamPriority::kNormal)),
       trace_(device, {compute_.get(), ring_.get(), others_.get(), beside_.get()}) {
-  auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks, what.ring_sms);
+  auto link = std::make_unique<EmulatedLink>(device, what.rank, what.num_ranks);
   link_ = link.get();
   mesh_ = mesh_around(make_observed_communicator(std::move(link), trace_), device, what);
   const MemoryPlan plan =

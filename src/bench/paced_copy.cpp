@@ -17,6 +17,8 @@ class CpuPacedCopier final : public PacedCopier {
  public:
   explicit CpuPacedCopier(const LinkModel& link) : link_(link) {}
 
+  void start(Stream&) override {}
+  void stop(Stream&) override {}
   void copy(std::span<const CopyPiece> message, Stream& stream) override {
     std::size_t bytes = 0;
     for (const CopyPiece& piece : message) bytes += piece.bytes;

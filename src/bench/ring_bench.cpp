@@ -51,13 +51,14 @@ class RingTimer {
     for (int i = 0; i < warmups + runs; ++i) {
       whole.time(whole_);
       chain(device_, whole_.compute(), rank_.compute());
-      rank_.link().carry_by(copier_.get());
-      for (int r = 0; r < num_ranks; ++r) ring.time(rank_);
       rank_.link().carry_by(nullptr);
       for (int r = 0; r < num_ranks; ++r) compute.time(rank_);
+      rank_.link().carry_by(copier_.get());
+      copier_->start(rank_.compute());
+      for (int r = 0; r < num_ranks; ++r) ring.time(rank_);
+      copier_->stop(rank_.compute());
       chain(device_, rank_.compute(), whole_.compute());
     }
-    rank_.link().carry_by(copier_.get());
     const auto skipped_wholes = static_cast<std::size_t>(warmups);
     const std::size_t skipped = skipped_wholes * static_cast<std::size_t>(num_ranks);
     const double share = 1.0 / num_ranks;
@@ -80,8 +81,10 @@ class RingTimer {
     for (int i = 0; i < kRuns; ++i) {
       whole_.attention().forward();  // the host gets ahead meanwhile
       chain(device_, whole_.compute(), rank_.compute());
+      copier_->start(rank_.compute());
       rank_.trace().start(StreamTrace::Detail::kExposed);
       pass();
+      copier_->stop(rank_.compute());
       rank_.trace().stop();
       waited.push_back(exposed_seconds(rank_.trace().regions()));
     }
@@ -93,8 +96,10 @@ class RingTimer {
     trace.start(StreamTrace::Detail::kAll);
     whole_.attention().forward();  // the host gets ahead meanwhile
     chain(device_, whole_.compute(), rank_.compute());
+    copier_->start(rank_.compute());
     rank_.attention().forward();
     rank_.attention().backward();
+    copier_->stop(rank_.compute());
     trace.stop();
     write_trace(file_, trace, rank_.link().rank(), device_.name());
   }

@@ -66,20 +66,19 @@ void add_link_options(ArgumentParser& parser, RingBenchCase& what) {
       {group, "NUMBER", fmt::format("{:g}", what.link.latency_s / kMicro)},
       [&](const std::string& text) { what.link.latency_s = kMicro * number("link_us", text); });
   parser.add_option("ring_transport",
-                    "copy: copy engines carry messages; sm: a kernel on --ring_sms SMs",
+                    "copy: the driver's copies carry messages; sm: a kernel on --ring_sms SMs",
                     {group, "TEXT", "copy"}, [&](const std::string& text) {
                       if (text != "copy" && text != "sm") {
                         throw InvalidArgument(fmt::format(
                             "--ring_transport={} is unknown; expected copy or sm", text));
                       }
-                      what.link.transport =
-                          text == "copy" ? LinkTransport::kCopyEngine : LinkTransport::kProcessors;
+                      what.link.transport = text == "copy" ? LinkTransport::kDeviceCopies
+                                                           : LinkTransport::kProcessors;
                     });
-  parser.add_option("ring_sms",
-                    "SMs that attention leaves free and that carry messages where sm does",
-                    {group, "INT", "0"}, [&](const std::string& text) {
-                      what.ring_sms = static_cast<int>(bench_integer("ring_sms", text, 0));
-                      what.link.processors = what.ring_sms;
+  parser.add_option("ring_sms", "SMs that sm sets aside for messages",
+                    {group, "INT", std::to_string(what.link.processors)},
+                    [&](const std::string& text) {
+                      what.link.processors = static_cast<int>(bench_integer("ring_sms", text, 1));
                     });
   parser.add_option("ring_gradient_dtype", "as of ringtrain train: fp32 or bf16",
                     {group, "TEXT", "fp32"}, [&](const std::string& text) {
@@ -99,21 +98,22 @@ struct Row {
 
 nlohmann::ordered_json setting_json(const Request& request, const BenchDevice& on) {
   const RingBenchCase& what = request.what;
-  return {{"device", on.device->name()},
-          {"dtype", request.options.dtype},
-          {"sp", what.num_ranks},
-          {"rank", what.rank},
-          {"seq_length", what.seq_length},
-          {"batch", what.batch},
-          {"heads", what.heads},
-          {"kv_heads", what.kv_heads},
-          {"head_dim", what.head_dim},
-          {"sp_layout", name_of(what.layout)},
-          {"link_gbps", what.link.bytes_per_s / kGiga},
-          {"link_us", what.link.latency_s / kMicro},
-          {"ring_transport", what.link.transport == LinkTransport::kCopyEngine ? "copy" : "sm"},
-          {"ring_sms", what.ring_sms},
-          {"ring_gradient_dtype", name_of(what.gradient_dtype)}};
+  return {
+      {"device", on.device->name()},
+      {"dtype", request.options.dtype},
+      {"sp", what.num_ranks},
+      {"rank", what.rank},
+      {"seq_length", what.seq_length},
+      {"batch", what.batch},
+      {"heads", what.heads},
+      {"kv_heads", what.kv_heads},
+      {"head_dim", what.head_dim},
+      {"sp_layout", name_of(what.layout)},
+      {"link_gbps", what.link.bytes_per_s / kGiga},
+      {"link_us", what.link.latency_s / kMicro},
+      {"ring_transport", what.link.transport == LinkTransport::kDeviceCopies ? "copy" : "sm"},
+      {"ring_sms", what.link.transport == LinkTransport::kProcessors ? what.link.processors : 0},
+      {"ring_gradient_dtype", name_of(what.gradient_dtype)}};
 }
 
 nlohmann::ordered_json to_json(const Request& request, const BenchDevice& on, const Row& row) {
@@ -137,16 +137,16 @@ nlohmann::ordered_json to_json(const Request& request, const BenchDevice& on, co
 
 void print_setting(const Request& request, const BenchDevice& on) {
   const RingBenchCase& what = request.what;
-  const std::string carrier = what.link.transport == LinkTransport::kCopyEngine
-                                  ? std::string("copy engines")
-                                  : fmt::format("{} SMs", what.link.processors);
+  const std::string carrier = what.link.transport == LinkTransport::kDeviceCopies
+                                  ? std::string("the driver's copies")
+                                  : fmt::format("{} SMs set aside", what.link.processors);
   fmt::print(
       "{}\n{}\n"
       "ring of {}, {}: {} tokens a rank, batch {}, {} heads, {} key/value heads, head_dim {}, {}\n"
-      "link {:g} GB/s and {:g} us by {}, {} SMs left free, gradients travel in {}\n",
+      "link {:g} GB/s and {:g} us by {}, gradients travel in {}\n",
       on.device->name(), on.ops->description(), what.num_ranks, name_of(what.layout),
       what.seq_length, what.batch, what.heads, what.kv_heads, what.head_dim, request.options.dtype,
-      what.link.bytes_per_s / kGiga, what.link.latency_s / kMicro, carrier, what.ring_sms,
+      what.link.bytes_per_s / kGiga, what.link.latency_s / kMicro, carrier,
       name_of(what.gradient_dtype));
 }
 

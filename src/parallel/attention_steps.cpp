@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 namespace ringtrain {
@@ -10,17 +9,6 @@ namespace {
 
 float softmax_scale(const Tensor& query) {
   return 1.0f / std::sqrt(static_cast<float>(query.size(-1)));
-}
-
-/// What `segment` shows of keys [token, token + tokens), counted from `token`; nothing if that is
-/// none.
-std::optional<AttentionSegment> among_keys(const AttentionSegment& segment, std::int64_t token,
-                                           std::int64_t tokens) {
-  const std::int64_t begin = std::max(segment.k0, token);
-  const std::int64_t end = std::min(segment.k0 + segment.kn, token + tokens);
-  const std::int64_t shift = segment.shift - (begin - segment.k0);
-  if (begin >= end || segment.qn + shift <= 0) return {};  // the last row sees the first of them
-  return AttentionSegment{segment.q0, segment.qn, begin - token, end - begin, shift};
 }
 
 }  // namespace
@@ -122,14 +110,24 @@ void AttentionSteps::backward(const SequenceAttention::Backward& args, Tensor de
                               Tensor key_value, int key_rank, Tensor dkey_value,
                               const KeyParts& parts, bool overwrite, Stream& stream) {
   const Region region(context_.observer, stream, {"attention backward"});
-  for (const KeyPart& part : parts) {
-    backward_part(args, delta, key_value, key_rank, dkey_value, part, overwrite, stream);
+  const auto attend = [&](const KeyPart& part, KeyRange skipped) {
+    backward_part(args, delta, key_value, key_rank, dkey_value, part, skipped, overwrite, stream);
+  };
+  // Both ends of a sequence are one launch, without the keys between them.
+  if (parts.size() == 2 && parts[0].sequence == parts[1].sequence &&
+      is_visible(key_rank, parts[0]) && is_visible(key_rank, parts[1])) {
+    const std::int64_t end = parts[0].token + parts[0].tokens;
+    const KeyPart around{parts[0].sequence, parts[0].sequences, parts[0].token,
+                         parts[1].token + parts[1].tokens - parts[0].token};
+    return attend(around, {end - parts[0].token, parts[1].token - end});
   }
+  for (const KeyPart& part : parts) attend(part, {});
 }
 
 void AttentionSteps::backward_part(const SequenceAttention::Backward& args, Tensor delta,
                                    Tensor key_value, int key_rank, Tensor dkey_value,
-                                   const KeyPart& part, bool overwrite, Stream& stream) {
+                                   const KeyPart& part, KeyRange skipped, bool overwrite,
+                                   Stream& stream) {
   const Tensor dkey = part_of(dkey_value[0], part);
   const Tensor dvalue = part_of(dkey_value[1], part);
   if (!is_visible(key_rank, part)) {
@@ -153,6 +151,7 @@ void AttentionSteps::backward_part(const SequenceAttention::Backward& args, Tens
                              mask(args.lowest_visible, key_rank, part),
                              softmax_scale(args.query)};
   step.overwrite_key_value = overwrite;
+  step.skipped = skipped;
   step.query_chunk_size = options_.query_chunk_size;
   step.key_chunk_size = options_.key_chunk_size;
   context_.ops.attention_backward(step, stream);

@@ -68,8 +68,8 @@ class AttentionSteps {
   bool is_visible(int key_rank, const KeyPart& part) const;
   AttentionMask mask(Tensor lowest_visible, int key_rank, const KeyPart& part) const;
   void backward_part(const SequenceAttention::Backward& args, Tensor delta, Tensor key_value,
-                     int key_rank, Tensor dkey_value, const KeyPart& part, bool overwrite,
-                     Stream& stream);
+                     int key_rank, Tensor dkey_value, const KeyPart& part, KeyRange skipped,
+                     bool overwrite, Stream& stream);
 
   Context& context_;
   SequenceAttentionOptions options_;

@@ -71,9 +71,7 @@ void RingAttention::forward(const SequenceAttention::Forward& args, int free_pro
 // and sends each on while the next is computed, until they are with their owner again. The first
 // message sets out at step 1: this rank adds its own part when it returns, behind which the second
 // one's last hop is hidden. Where steps may overlap, each message has a stream that computes, and
-// the second takes what the first leaves idle in its last blocks. The first begins a step when the
-// second has ended the one before: else it would come between the launches of the second, and both
-// messages would be done, and on their way, at the same time, with nothing to compute meanwhile.
+// the second takes what the first leaves idle in its last blocks.
 void RingAttention::backward(const SequenceAttention::Backward& args, Tensor delta) {
   if (num_ranks() == 1) {
     steps_.backward(args, delta, args.key_value, rank(), args.dkey_value, {whole(args.key_value)},
@@ -91,7 +89,6 @@ void RingAttention::backward(const SequenceAttention::Backward& args, Tensor del
       const int first = m == 0 ? 1 : 0;
       if (step < first) continue;
       Stream& stream = m == 0 ? *streams.front() : *streams.back();
-      if (m == 0) hops_.order(*streams.back(), stream);
       if (step > first) gradients_.receive(m, messages[m], step - 1, stream);
       steps_.backward(args, delta, key_value, owner(step), gradients_.sum(step), messages[m],
                       step == first, stream);

@@ -66,8 +66,6 @@ std::vector<RingCase> ring_cases() {
   gpu.link.bytes_per_s = 100e9;
   for (const LayoutKind layout : {LayoutKind::kStriped, LayoutKind::kZigzag}) {
     gpu.layout = layout;
-    gpu.ring_sms = gpu.link.processors = 0;
-    gpu.link.transport = LinkTransport::kCopyEngine;
     const auto add = [&](const std::string& name) {
       RingCase each{"gpu_" + std::string(name_of(layout)) + name, DeviceType::kCuda,
                     DType::kBFloat16, gpu};
@@ -76,9 +74,9 @@ std::vector<RingCase> ring_cases() {
       each.deterministic = true;
       cases.push_back(each);
     };
+    gpu.link.transport = LinkTransport::kDeviceCopies;
     add("_copy");
     gpu.link.transport = LinkTransport::kProcessors;
-    gpu.ring_sms = gpu.link.processors = 4;
     add("_sm");
   }
   return cases;
@@ -237,8 +235,8 @@ TEST_P(Copier, BringsAMessageAtTheRateOfTheLink) {
 
 INSTANTIATE_TEST_SUITE_P(
     Transports, Copier,
-    ::testing::Values(CopierCase{"cpu", DeviceType::kCpu, LinkTransport::kCopyEngine},
-                      CopierCase{"copy_engine", DeviceType::kCuda, LinkTransport::kCopyEngine},
+    ::testing::Values(CopierCase{"cpu", DeviceType::kCpu, LinkTransport::kDeviceCopies},
+                      CopierCase{"device_copies", DeviceType::kCuda, LinkTransport::kDeviceCopies},
                       CopierCase{"processors", DeviceType::kCuda, LinkTransport::kProcessors}),
     [](const auto& each) { return each.param.name; });
 
@@ -257,7 +255,7 @@ TEST(EmulatedLink, ReplaysWhatTheRankBeforeHasSent) {
     stream->synchronise();
   };
   SentMessages of_rank_1;
-  EmulatedLink before(*device, 1, 4, 0);
+  EmulatedLink before(*device, 1, 4);
   hop(before);
   EXPECT_EQ(received[0], 0) << "without a copier nothing arrives";
   before.carry_by(copier.get());
@@ -266,7 +264,7 @@ TEST(EmulatedLink, ReplaysWhatTheRankBeforeHasSent) {
   EXPECT_EQ(received[7], 3) << "its own";
   ASSERT_EQ(of_rank_1.size(), 1u);
   sent.assign(8, 5.0f);
-  EmulatedLink link(*device, 2, 4, 0);
+  EmulatedLink link(*device, 2, 4);
   link.carry_by(copier.get());
   link.replay(&of_rank_1, nullptr);
   hop(link);

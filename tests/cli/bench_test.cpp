@@ -287,6 +287,7 @@ TEST(BenchRing, RefusesWhatIsNoRing) {
   refuses("--link_gbps=0", "needs a rate above 0");
   refuses("--link_gbps=fast", "--link_gbps takes a number");
   refuses("--ring_transport=nvlink", "expected copy or sm");
+  refuses("--ring_sms=0", "ring_sms");
   refuses("--sp_layout=diagonal", "--sp_layout=diagonal is unknown");
 }
 

@@ -296,6 +296,45 @@ TEST_P(AttentionPropertyTest, HiddenStepLeavesTheStateAsItWas) {
   EXPECT_TRUE(all_close(both.lse, alone.lse, {}));
 }
 
+/// Every key is skipped in one of three calls: the two others give its part of dquery.
+void expect_skipped_keys_take_no_part(TestDevice& device, DType dtype, KeyRange middle) {
+  constexpr std::int64_t kTokens = 512;
+  AttentionProblem problem = random_attention({1, kTokens, 4, 64}, kTokens, 2, 13, dtype);
+  const AttentionResult whole = attend(device, dtype, problem);
+  HostTensor sum(whole.dquery.shape), twice = whole.dquery;
+  const std::int64_t end = middle.begin + middle.tokens;
+  for (const KeyRange skipped : {KeyRange{0, middle.begin}, middle, KeyRange{end, kTokens - end}}) {
+    SCOPED_TRACE(skipped.begin);
+    problem.skipped = skipped;
+    const AttentionResult actual = attend(device, dtype, problem);
+    const std::int64_t row = whole.dkey.size() / kTokens;
+    for (std::int64_t i = 0; i < whole.dkey.size(); ++i) {
+      const std::int64_t key = i / row;
+      const bool is_skipped = key >= skipped.begin && key < skipped.begin + skipped.tokens;
+      ASSERT_EQ(std::isnan(actual.dkey[i]), is_skipped) << key;
+      ASSERT_EQ(std::isnan(actual.dvalue[i]), is_skipped) << key;
+      if (is_skipped) continue;
+      ASSERT_NEAR(actual.dkey[i], whole.dkey[i], 1e-5);  // heads may add in any order
+      ASSERT_NEAR(actual.dvalue[i], whole.dvalue[i], 1e-5);
+    }
+    for (std::int64_t i = 0; i < sum.size(); ++i) sum[i] += actual.dquery[i];
+  }
+  for (double& each : twice.values) each *= 2;
+  EXPECT_LE(relative_l2(sum, twice), 2e-6);
+}
+
+TEST_P(AttentionPropertyTest, SkippedKeysTakeNoPart) {
+  expect_skipped_keys_take_no_part(device(), dtype(), {128, 256});
+  expect_skipped_keys_take_no_part(device(), dtype(), {100, 130});
+}
+
+TEST(AttentionInAnyOrder, SkippedKeysTakeNoPart) {
+  RT_SKIP_WITHOUT_GPU();
+  TestDevice device(DeviceType::kCuda, /*deterministic=*/false);
+  expect_skipped_keys_take_no_part(device, DType::kBFloat16, {128, 256});
+  expect_skipped_keys_take_no_part(device, DType::kBFloat16, {100, 130});
+}
+
 RT_INSTANTIATE_OP_TEST(AttentionPropertyTest, std::vector{NoCase{"property"}});
 
 /// The oracle itself.

@@ -177,6 +177,7 @@ AttentionResult attend(TestDevice& device, DType dtype, const AttentionProblem& 
                                          .mask = mask,
                                          .softmax_scale = problem.softmax_scale,
                                          .overwrite_key_value = part.overwrites,
+                                         .skipped = problem.skipped,
                                          .query_chunk_size = problem.query_chunk_size,
                                          .key_chunk_size = problem.key_chunk_size},
                                         device.stream());

@@ -19,8 +19,8 @@ using SentMessages = std::vector<std::unique_ptr<DeviceMemory>>;
 /// Carries hops (`exchange`) only; all other operations throw InvalidArgument.
 class EmulatedLink final : public Communicator {
  public:
-  /// `device` outlives this. Attention leaves `free_processors` SMs idle.
-  EmulatedLink(Device& device, int rank, int size, int free_processors);
+  /// `device` outlives this.
+  EmulatedLink(Device& device, int rank, int size);
 
   /// From now on messages travel by `copier`, which outlives its use; null: they never arrive, and
   /// the ring computes on what is in its buffers.
@@ -32,7 +32,7 @@ class EmulatedLink final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  int free_processors() const override { return free_processors_; }
+  int free_processors() const override { return 0; }  // what it needs it takes
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
                                       const MessageRoute& route) override;
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override;
@@ -51,7 +51,6 @@ class EmulatedLink final : public Communicator {
   std::string name_ = "sp";
   int rank_;
   int size_;
-  int free_processors_;
   PacedCopier* copier_ = nullptr;
   const SentMessages* replayed_ = nullptr;
   SentMessages* kept_ = nullptr;

@@ -8,18 +8,19 @@
 
 namespace ringtrain {
 
-/// What carries a message over an emulated link on a GPU.
+/// What carries a message over an emulated link on a GPU. Within one device no copy engine does,
+/// and both take processors from attention.
 enum class LinkTransport {
-  kCopyEngine,  ///< the device's own copies, in parts (docs/ring.md: they may wait for processors)
-  kProcessors   ///< a kernel on `processors` processors, as NCCL does it
+  kDeviceCopies,  ///< the driver's copies, which take those that come free
+  kProcessors     ///< a kernel on `processors` of them, which are set aside for it
 };
 
 /// A link between two ranks, one direction.
 struct LinkModel {
   double bytes_per_s = 370e9;
   double latency_s = 5e-6;  ///< of a message
-  LinkTransport transport = LinkTransport::kCopyEngine;
-  int processors = 0;  ///< of kProcessors
+  LinkTransport transport = LinkTransport::kDeviceCopies;
+  int processors = 5;  ///< of kProcessors
 };
 
 /// One part of a message.
@@ -34,11 +35,17 @@ struct CopyPiece {
 class PacedCopier {
  public:
   virtual ~PacedCopier() = default;
+  /// With kProcessors, what is enqueued on `stream` from now until `stop` finds them taken, also
+  /// between messages; else they are only while a message travels. Before it is stopped nothing may
+  /// wait for the whole device, as freeing memory does.
+  virtual void start(Stream& stream) = 0;
+  virtual void stop(Stream& stream) = 0;
   /// Enqueues one message on `stream`, the same in every call, and returns without waiting.
   virtual void copy(std::span<const CopyPiece> message, Stream& stream) = 0;
 };
 
-/// For a CPU or CUDA device, which outlives it. Errors: InvalidArgument for a link without speed.
+/// For a CPU or CUDA device, which outlives it. Errors: InvalidArgument for a link without speed or
+/// without the processors it needs.
 std::unique_ptr<PacedCopier> make_paced_copier(Device& device, const LinkModel& link);
 /// The same of a CUDA device only. Errors: DeviceError in a build without CUDA.
 std::unique_ptr<PacedCopier> make_cuda_paced_copier(Device& device, const LinkModel& link);

@@ -20,7 +20,6 @@ struct RingBenchCase {
   std::int64_t kv_heads = 32;  ///< divides heads
   std::int64_t head_dim = 128;
   LayoutKind layout = LayoutKind::kZigzag;
-  int ring_sms = 0;                        ///< left free by attention
   DType gradient_dtype = DType::kFloat32;  ///< as in SequenceAttentionOptions
   LinkModel link;
   std::string trace{};  ///< file for a Chrome trace of one forward and backward pass; empty: none

@@ -34,6 +34,10 @@ struct AttentionBackwardSm90Args {
   int head_dim;              // a multiple of 8, at most 128
   float softmax_scale;       // positive
   AttentionSegment visible;  // query rows outside it see no key
+  // Keys [skipped_key, skipped_key + skipped_keys) of the visible ones take no part and their
+  // gradients stay: see attention_backward_sm90_skips.
+  int skipped_key = 0;
+  int skipped_keys = 0;
   // [B, Tq], ascending along Tq: rows see no key before it, counted from visible.k0; or null
   const int* lowest = nullptr;
   // attention_backward_sm90_scratch_bytes of scratch: dquery is summed in a fixed order, so equal
@@ -41,6 +45,10 @@ struct AttentionBackwardSm90Args {
   void* scratch = nullptr;
   KeyGradient key_gradient = KeyGradient::kAdd;
 };
+
+/// Whether the skipped keys, if any, can be left out of a launch: whole tiles of 128 between others
+/// of one sequence, where no order of sums is asked for.
+bool attention_backward_sm90_skips(const AttentionBackwardSm90Args& args);
 
 std::size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardSm90Args& args);
 

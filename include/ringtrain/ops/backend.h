@@ -119,6 +119,11 @@ struct AttentionDeltaArgs {
   Tensor delta;  ///< [B, N, T] fp32, written
 };
 
+/// Keys [begin, begin + tokens) of a block.
+struct KeyRange {
+  std::int64_t begin = 0, tokens = 0;
+};
+
 /// Gradients of one step, from the finished lse: p = exp(scale * q.k - lse), ds = p (dp - delta).
 struct AttentionBackwardArgs {
   Tensor query;   ///< [B, Tq, N, H] compute
@@ -134,6 +139,7 @@ struct AttentionBackwardArgs {
   AttentionMask mask;
   float softmax_scale;
   bool overwrite_key_value = false;  ///< dkey and dvalue need not be zeroed before
+  KeyRange skipped = {};  ///< of one sequence: keys that take no part, and whose gradients stay
   std::int64_t query_chunk_size = 0;
   std::int64_t key_chunk_size = 0;
 };

@@ -10,6 +10,7 @@
 #include "ringtrain/core/error.h"
 #include "ringtrain/ops/check.h"
 #include "ringtrain/ops/cpu/operations.h"
+#include "ringtrain/ops/skipped_keys.h"
 
 namespace ringtrain {
 namespace {
@@ -90,6 +91,11 @@ class CpuBackend final : public Backend {
             [&]<typename T>(std::type_identity<T>) { cpu::attention_delta<T>(args); });
   }
   void attention_backward(const AttentionBackwardArgs& args, Stream& stream) override {
+    if (args.skipped.tokens > 0) {
+      check_args(args);
+      for (const auto& part : around_skipped_keys(args)) attention_backward(part, stream);
+      return;
+    }
     if (args.overwrite_key_value) {
       fill(args.dkey, 0, stream);
       fill(args.dvalue, 0, stream);

@@ -13,6 +13,7 @@
 #include "ringtrain/kernels/attention_forward_sm90.h"
 #include "ringtrain/kernels/attention_sm90.h"
 #include "ringtrain/kernels/elementwise.h"
+#include "ringtrain/ops/skipped_keys.h"
 
 namespace ringtrain {
 namespace {
@@ -168,6 +169,8 @@ bool CudaAttention::backward_sm90(const AttentionBackwardArgs& args, const Works
                                           .head_dim = narrow(args.query.size(3)),
                                           .softmax_scale = args.softmax_scale,
                                           .visible = *visible,
+                                          .skipped_key = narrow(args.skipped.begin),
+                                          .skipped_keys = narrow(args.skipped.tokens),
                                           .key_gradient = key_gradient_of(args)};
   if (deterministic_) {
     const std::size_t taken = document_bytes(args.mask);
@@ -176,6 +179,7 @@ bool CudaAttention::backward_sm90(const AttentionBackwardArgs& args, const Works
     }
     step.scratch = workspace.data + taken;
   }
+  if (!kernels::attention_backward_sm90_skips(step)) return false;
   step.lowest = first_visible_keys(args.mask, *visible, workspace, stream);
   kernels::launch_attention_backward_sm90(step, stream);
   return true;
@@ -190,6 +194,10 @@ bool CudaAttention::overlaps(const Tensor& query, const AttentionMask& mask) con
 void CudaAttention::backward(const AttentionBackwardArgs& args, const Workspace& workspace,
                              cudaStream_t stream) const {
   if (backward_sm90(args, workspace, stream)) return;
+  if (args.skipped.tokens > 0) {
+    for (const auto& part : around_skipped_keys(args)) backward(part, workspace, stream);
+    return;
+  }
   if (args.overwrite_key_value) {
     clear(args.dkey, stream);
     clear(args.dvalue, stream);
