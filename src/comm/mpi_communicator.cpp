@@ -136,6 +136,7 @@ class MpiCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::string carrier() const override { return "MPI"; }
   int free_processors() const override { return 0; }
 
   std::unique_ptr<Communicator> split(std::string name, int color, int key,

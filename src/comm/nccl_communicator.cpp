@@ -77,6 +77,7 @@ class NcclCommunicator final : public Communicator {
   const std::string& name() const override { return name_; }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  std::string carrier() const override { return "NCCL"; }
   int free_processors() const override { return free_processors_; }
 
   std::unique_ptr<Communicator> split(std::string name, int color, int key,

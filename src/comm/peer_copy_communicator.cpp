@@ -67,6 +67,7 @@ class PeerCopyCommunicator final : public ForwardingCommunicator {
   PeerCopyCommunicator(const PeerCopyCommunicator&) = delete;
   PeerCopyCommunicator& operator=(const PeerCopyCommunicator&) = delete;
 
+  std::string carrier() const override { return "copy engines"; }
   int free_processors() const override { return 0; }
   std::unique_ptr<Communicator> split(std::string name, int color, int key,
                                       const MessageRoute& route) override {
@@ -173,6 +174,24 @@ void PeerCopyCommunicator::send(const Message& message, Stream& stream) {
   links_->signals().send(PeerSignals::kArrived, message.peer, native(stream));
 }
 
+/// A group that was to have copy engines, and says why it has not.
+class HinderedCommunicator final : public ForwardingCommunicator {
+ public:
+  HinderedCommunicator(std::unique_ptr<Communicator> group, std::string hindrance)
+      : ForwardingCommunicator(std::move(group)), hindrance_(std::move(hindrance)) {}
+
+  std::string carrier() const override {
+    return fmt::format("{}, not copy engines: {}", ForwardingCommunicator::carrier(), hindrance_);
+  }
+  std::unique_ptr<Communicator> split(std::string name, int color, int key,
+                                      const MessageRoute& route) override {
+    return group().split(std::move(name), color, key, route);
+  }
+
+ private:
+  std::string hindrance_;
+};
+
 }  // namespace
 
 std::unique_ptr<Communicator> with_peer_copies(std::unique_ptr<Communicator> group, int color,
@@ -183,7 +202,9 @@ std::unique_ptr<Communicator> with_peer_copies(std::unique_ptr<Communicator> gro
   if (!hindrance) {
     return std::make_unique<PeerCopyCommunicator>(std::move(group), std::move(links), device);
   }
-  if (transport == Transport::kAuto) return group;
+  if (transport == Transport::kAuto) {
+    return std::make_unique<HinderedCommunicator>(std::move(group), *hindrance);
+  }
   throw DeviceError(fmt::format(
       "copy engines cannot carry the messages of group {}: {}; leave --ring_transport at auto",
       group->name(), *hindrance));

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "ringtrain/comm/wire_bytes.h"
 
@@ -110,9 +111,9 @@ double Selftest::fastest(Stream& stream, Work&& work) {
 }
 
 void Selftest::found(const Communicator& group, const char* operation, bool is_right,
-                     double seconds, std::size_t sent) {
+                     double seconds, std::size_t sent, std::string carrier) {
   const double speed = seconds > 0 ? static_cast<double>(sent) / seconds : 0;
-  findings_.push_back({group.name(), operation, group.size(), is_right, speed});
+  findings_.push_back({group.name(), operation, group.size(), is_right, speed, std::move(carrier)});
 }
 
 void Selftest::check_all_reduce(Communicator& group) {
@@ -159,7 +160,7 @@ void Selftest::check_all_to_all(Communicator& group) {
     return value_of(static_cast<int>(i / part), group.rank() * part + i % part);
   });
   found(group, "all_to_all", is_right, fastest(rank_.compute, trade),
-        sent_bytes("all_to_all", sent.bytes(), group.size()));
+        sent_bytes("all_to_all", sent.bytes(), group.size()), group.carrier());
 }
 
 void Selftest::check_exchange(Communicator& group) {
@@ -173,7 +174,7 @@ void Selftest::check_exchange(Communicator& group) {
   hop();
   rank_.ring.synchronise();
   const bool is_right = holds(received, [&](std::int64_t i) { return value_of(previous, i); });
-  found(group, "exchange", is_right, fastest(rank_.ring, hop), sent.bytes());
+  found(group, "exchange", is_right, fastest(rank_.ring, hop), sent.bytes(), group.carrier());
 }
 
 std::size_t Selftest::bytes_of(const AttentionBlock& block) {
@@ -262,9 +263,9 @@ bool Selftest::passes() const {
 std::string Selftest::to_table() const {
   std::string table;
   for (const Finding& each : findings_) {
-    table += fmt::format("  {:<8} {:>4} ranks  {:<15} {:<6} {:>9.3f} GB/s a rank\n", each.group,
+    table += fmt::format("  {:<8} {:>4} ranks  {:<15} {:<6} {:>9.3f} GB/s a rank{}{}\n", each.group,
                          each.num_ranks, each.operation, each.is_right ? "right" : "WRONG",
-                         each.bytes_per_s * 1e-9);
+                         each.bytes_per_s * 1e-9, each.carrier.empty() ? "" : " by ", each.carrier);
   }
   if (block_s_ > 0) {
     table += fmt::format("  ring: hop {:.3f} ms, attention block {:.3f} ms: {}\n", hop_s_ * 1e3,

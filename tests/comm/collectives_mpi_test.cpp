@@ -82,6 +82,13 @@ class CollectivesTest : public ::testing::TestWithParam<CollectiveCase> {
   std::unique_ptr<Communicator> variant_;  // of the world
 };
 
+TEST_P(CollectivesTest, SaysWhatCarriesMessages) {
+  const std::string expected = GetParam().copied                        ? "copy engines"
+                               : GetParam().device == DeviceType::kCuda ? "NCCL"
+                                                                        : "MPI";
+  EXPECT_EQ(world().carrier(), size() == 1 ? "" : expected);
+}
+
 TEST_P(CollectivesTest, AllReduce) {
   for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
     for (const std::int64_t length : kLengths) {

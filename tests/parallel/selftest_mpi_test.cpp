@@ -88,7 +88,13 @@ TEST(SelftestOnMeshes, FindsEveryGroupRight) {
       test.combine(test_world());
       EXPECT_TRUE(test.passes()) << test.to_table();
       EXPECT_EQ(names_of(test), c.names);
-      for (const auto& each : test.findings()) EXPECT_GT(each.bytes_per_s, 0);
+      for (const auto& each : test.findings()) {
+        EXPECT_GT(each.bytes_per_s, 0);
+        const bool is_message = each.operation == "exchange" || each.operation == "all_to_all";
+        EXPECT_EQ(each.carrier, is_message ? "MPI" : "");
+      }
+      EXPECT_EQ(test.to_table().find("GB/s a rank by MPI\n") != std::string::npos,
+                test.findings().back().carrier == "MPI");
       EXPECT_EQ(test.to_table().find("attention block") != std::string::npos,
                 c.rotates && context->mesh.ring->size() > 1)
           << test.to_table();

@@ -53,6 +53,9 @@ class Communicator {
   virtual const std::string& name() const = 0;
   virtual int rank() const = 0;  ///< in [0, size())
   virtual int size() const = 0;
+  /// What carries messages (exchange, all_to_all) between ranks, for people: "NCCL", and why
+  /// nothing better does where that was asked for. Empty where there is nothing to say.
+  virtual std::string carrier() const { return {}; }
   /// SMs that attention beside a message leaves free for it.
   virtual int free_processors() const = 0;
   /// Collective over this group: ranks of equal `color` form a group, ordered by `key`.

@@ -14,6 +14,7 @@ class ForwardingCommunicator : public Communicator {
   const std::string& name() const override { return group_->name(); }
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
+  std::string carrier() const override { return group_->carrier(); }
   int free_processors() const override { return group_->free_processors(); }
 
   void all_reduce(Tensor inout, ReduceOp op, Stream& stream) override {

@@ -51,13 +51,15 @@ class Selftest {
     std::string operation;
     int num_ranks;
     bool is_right;
-    double bytes_per_s;  ///< that this rank sent (comm/wire_bytes.h)
+    double bytes_per_s;   ///< that this rank sent (comm/wire_bytes.h)
+    std::string carrier;  ///< of messages, as in Communicator; empty for other operations
   };
   /// Collective over `world`: right where it is on all ranks, the slowest rank's speeds.
   void combine(World& world);
 
   bool passes() const;
-  /// One row a collective, then "ring: hop 1.900 ms, attention block 4.200 ms: hidden".
+  /// One row a collective, with what carries messages, then "ring: hop 1.900 ms, attention
+  /// block 4.200 ms: hidden".
   std::string to_table() const;
   const std::vector<Finding>& findings() const { return findings_; }
 
@@ -83,7 +85,7 @@ class Selftest {
   template <typename Work>
   double fastest(Stream& stream, Work&& work);
   void found(const Communicator& group, const char* operation, bool is_right, double seconds,
-             std::size_t sent);
+             std::size_t sent, std::string carrier = {});
 
   Rank rank_;
   SelftestOptions options_;
