@@ -75,7 +75,7 @@ void launch_attention_backward_sm90(const AttentionBackwardSm90Args& args, cudaS
         std::to_string(args.head_dim));
   }
   if (!attention_backward_sm90_skips(args)) {
-    throw InvalidArgument("attention_backward_sm90: the skipped keys are not whole tiles");
+    throw InvalidArgument("attention_backward_sm90: these keys cannot be skipped in one launch");
   }
   const AttentionSegment& visible = args.visible;
   if (args.batch == 0 || args.kv_heads == 0 || visible.qn == 0 || visible.kn == 0) {

@@ -1,3 +1,4 @@
+// clock: one thread waits, on a stream, for %globaltimer to come to a time.
 #include "kernels/ptx/time.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/clock.h"

@@ -1,6 +1,7 @@
-// resident_copy: one block a processor, which is alone there since it takes all registers, and
-// stays. It polls for messages, and its warps bring every so many-th tile of them to where it goes,
-// when the link would have carried so much: never faster than asked, by %globaltimer.
+// resident_copy: one block a processor, which is alone there by the shared memory that it asks
+// for, and stays. It polls for messages, and its warps bring every so many-th tile of them to where
+// it goes, when the link would have carried so much: never faster than asked, by %globaltimer.
+#include "kernels/ptx/global.cuh"
 #include "kernels/ptx/time.cuh"
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/kernels/resident_copy.h"
@@ -10,18 +11,10 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr int kLoads = 8;  // of 16 bytes, a thread and tile
+constexpr int kLoads = 6;                // of 16 bytes, a thread and tile: more would spill
+constexpr int kSharedBytes = 120 << 10;  // more than half of what a processor has
 constexpr std::int64_t kTileWords = 32 * kLoads;
 constexpr std::uint32_t kRestNs = 50;
-
-__device__ std::uint32_t load_acquire(const std::uint32_t* from) {
-  std::uint32_t value;
-  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-  return value;
-}
-__device__ void store_release(std::uint32_t* to, std::uint32_t value) {
-  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
-}
 
 /// All threads of the block. From L2, since others write it while this kernel runs.
 __device__ void read(const CopyMessage& from, CopyMessage& to) {
@@ -71,7 +64,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) atomicAdd(&mailbox->resident, 1);
   for (bool is_last = false; !is_last; ++number) {
     if (threadIdx.x == 0) {
-      while (static_cast<std::int32_t>(load_acquire(&mailbox->posted) - number) < 0) {
+      while (static_cast<std::int32_t>(ptx::ld_acquire_sys(&mailbox->posted) - number) < 0) {
         ptx::nanosleep(kRestNs);
       }
     }
@@ -85,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (atomicAdd(&mailbox->arrived, 1) + 1 < gridDim.x) continue;
     mailbox->arrived = 0;
     __threadfence_system();
-    store_release(&mailbox->carried, number);
+    ptx::st_release_sys(&mailbox->carried, number);
   }
 }
 
@@ -93,7 +86,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 void launch_resident_copy(const ResidentCopyArgs& args, cudaStream_t stream) {
   const double ns_per_word = static_cast<double>(sizeof(uint4)) / args.bytes_per_ns;
-  resident_copy_kernel<<<static_cast<unsigned>(args.processors), kThreads, 0, stream>>>(
+  RT_CUDA_CHECK(cudaFuncSetAttribute(resident_copy_kernel,
+                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
+  resident_copy_kernel<<<static_cast<unsigned>(args.processors), kThreads, kSharedBytes, stream>>>(
       args.mailbox, args.first_message, ns_per_word, args.wait_ns);
   RT_CUDA_CHECK(cudaGetLastError());
 }

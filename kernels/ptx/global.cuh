@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 /// Global memory shared among blocks.
 namespace ringtrain::kernels::ptx {
 
@@ -18,6 +20,18 @@ __device__ inline int ld_acquire(const int* from) {
 /// st.release.gpu.
 __device__ inline void st_release(int* to, int value) {
   asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+/// ld.acquire.sys: the same of what streams, hosts and other devices store.
+__device__ inline std::uint32_t ld_acquire_sys(const std::uint32_t* from) {
+  std::uint32_t value;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+/// st.release.sys.
+__device__ inline void st_release_sys(std::uint32_t* to, std::uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
 }
 
 }  // namespace ringtrain::kernels::ptx

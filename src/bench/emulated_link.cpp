@@ -63,7 +63,7 @@ void EmulatedLink::exchange(std::span<const Transfer> transfers, Stream& stream)
     }
     message.push_back({each.received.raw(), source_of(each.sent, stream), each.sent.bytes()});
   }
-  copier_->copy(message, stream);
+  if (!message.empty()) copier_->copy(message, stream);
 }
 
 }  // namespace ringtrain

@@ -31,6 +31,26 @@ void chain(Device& device, Stream& done, Stream& next) {
   next.wait(*event);
 }
 
+/// A copier at work, and stopped also where an error passes: else nobody could free memory.
+class Carrying {
+ public:
+  Carrying(PacedCopier& copier, Stream& stream) : copier_(copier), stream_(stream) {
+    copier_.start(stream_);
+  }
+  ~Carrying() {
+    try {
+      copier_.stop(stream_);
+    } catch (const Error&) {  // the device is lost
+    }
+  }
+  Carrying(const Carrying&) = delete;
+  Carrying& operator=(const Carrying&) = delete;
+
+ private:
+  PacedCopier& copier_;
+  Stream& stream_;
+};
+
 class RingTimer {
  public:
   RingTimer(Device& device, Backend& ops, DType compute, const RingBenchCase& what)
@@ -52,11 +72,12 @@ class RingTimer {
       whole.time(whole_);
       chain(device_, whole_.compute(), rank_.compute());
       rank_.link().carry_by(nullptr);
-      for (int r = 0; r < num_ranks; ++r) compute.time(rank_);
+      for (int r = 0; r < num_ranks; ++r) compute.time(rank_);  // first: it loads all kernels
       rank_.link().carry_by(copier_.get());
-      copier_->start(rank_.compute());
-      for (int r = 0; r < num_ranks; ++r) ring.time(rank_);
-      copier_->stop(rank_.compute());
+      {
+        const Carrying carrying(*copier_, rank_.compute());
+        for (int r = 0; r < num_ranks; ++r) ring.time(rank_);
+      }
       chain(device_, rank_.compute(), whole_.compute());
     }
     const auto skipped_wholes = static_cast<std::size_t>(warmups);
@@ -81,10 +102,11 @@ class RingTimer {
     for (int i = 0; i < kRuns; ++i) {
       whole_.attention().forward();  // the host gets ahead meanwhile
       chain(device_, whole_.compute(), rank_.compute());
-      copier_->start(rank_.compute());
-      rank_.trace().start(StreamTrace::Detail::kExposed);
-      pass();
-      copier_->stop(rank_.compute());
+      {
+        const Carrying carrying(*copier_, rank_.compute());
+        rank_.trace().start(StreamTrace::Detail::kExposed);
+        pass();
+      }
       rank_.trace().stop();
       waited.push_back(exposed_seconds(rank_.trace().regions()));
     }
@@ -96,10 +118,11 @@ class RingTimer {
     trace.start(StreamTrace::Detail::kAll);
     whole_.attention().forward();  // the host gets ahead meanwhile
     chain(device_, whole_.compute(), rank_.compute());
-    copier_->start(rank_.compute());
-    rank_.attention().forward();
-    rank_.attention().backward();
-    copier_->stop(rank_.compute());
+    {
+      const Carrying carrying(*copier_, rank_.compute());
+      rank_.attention().forward();
+      rank_.attention().backward();
+    }
     trace.stop();
     write_trace(file_, trace, rank_.link().rank(), device_.name());
   }

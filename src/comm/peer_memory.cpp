@@ -5,10 +5,6 @@
 
 namespace ringtrain {
 
-CUdeviceptr driver_address(const void* address) {
-  return reinterpret_cast<CUdeviceptr>(address);
-}
-
 SharedStretch MemoryExporter::share(const void* address, std::size_t bytes) {
   static const auto attribute =
       driver_function<decltype(&cuPointerGetAttribute)>("cuPointerGetAttribute");

@@ -10,9 +10,6 @@
 
 namespace ringtrain {
 
-/// An address of this process as the driver counts it.
-CUdeviceptr driver_address(const void* address);
-
 /// A stretch of one process's device memory, as another process of the host may map it. Sent as it
 /// is in memory.
 struct SharedStretch {

@@ -224,7 +224,7 @@ void check_args(const AttentionBackwardArgs& args) {
   check.require(args.overwrite_key_value || args.dkey.dtype() == accumulator,
                 "dkey is added to, but is not of the accumulator's type");
   check.tensor("dvalue", args.dvalue, args.key.shape(), {args.dkey.dtype()});
-  const KeyRange& skipped = args.skipped;
+  const SkippedKeys& skipped = args.skipped;
   check.require(
       skipped.tokens == 0 || (args.key.size(0) == 1 && skipped.begin >= 0 && skipped.tokens > 0 &&
                               skipped.begin + skipped.tokens <= args.key.size(1)),

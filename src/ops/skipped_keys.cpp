@@ -3,10 +3,12 @@
 namespace ringtrain {
 namespace {
 
-AttentionBackwardArgs only_keys(const AttentionBackwardArgs& args, const KeyRange& keys) {
+/// Only keys [begin, begin + tokens).
+AttentionBackwardArgs only_keys(const AttentionBackwardArgs& args, std::int64_t begin,
+                                std::int64_t tokens) {
   const auto part = [&](const Tensor& tensor) {  // [1, Tk, K, H]
-    return tensor.view(keys.begin * tensor.size(2) * tensor.size(3),
-                       {1, keys.tokens, tensor.size(2), tensor.size(3)});
+    return tensor.view(begin * tensor.size(2) * tensor.size(3),
+                       {1, tokens, tensor.size(2), tensor.size(3)});
   };
   AttentionBackwardArgs step = args;
   step.key = part(args.key);
@@ -14,10 +16,9 @@ AttentionBackwardArgs only_keys(const AttentionBackwardArgs& args, const KeyRang
   step.dkey = part(args.dkey);
   step.dvalue = part(args.dvalue);
   step.skipped = {};
-  step.mask.key_positions = args.mask.key_positions.slice(keys.begin, keys.tokens);
+  step.mask.key_positions = args.mask.key_positions.slice(begin, tokens);
   if (args.mask.segment) {
-    step.mask.segment =
-        among_keys(*args.mask.segment, keys.begin, keys.tokens).value_or(AttentionSegment{});
+    step.mask.segment = among_keys(*args.mask.segment, begin, tokens).value_or(AttentionSegment{});
   }
   return step;
 }
@@ -26,7 +27,7 @@ AttentionBackwardArgs only_keys(const AttentionBackwardArgs& args, const KeyRang
 
 std::array<AttentionBackwardArgs, 2> around_skipped_keys(const AttentionBackwardArgs& args) {
   const std::int64_t end = args.skipped.begin + args.skipped.tokens;
-  return {only_keys(args, {0, args.skipped.begin}), only_keys(args, {end, args.key.size(1) - end})};
+  return {only_keys(args, 0, args.skipped.begin), only_keys(args, end, args.key.size(1) - end)};
 }
 
 }  // namespace ringtrain

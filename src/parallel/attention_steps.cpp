@@ -110,7 +110,7 @@ void AttentionSteps::backward(const SequenceAttention::Backward& args, Tensor de
                               Tensor key_value, int key_rank, Tensor dkey_value,
                               const KeyParts& parts, bool overwrite, Stream& stream) {
   const Region region(context_.observer, stream, {"attention backward"});
-  const auto attend = [&](const KeyPart& part, KeyRange skipped) {
+  const auto attend = [&](const KeyPart& part, SkippedKeys skipped) {
     backward_part(args, delta, key_value, key_rank, dkey_value, part, skipped, overwrite, stream);
   };
   // Both ends of a sequence are one launch, without the keys between them.
@@ -126,7 +126,7 @@ void AttentionSteps::backward(const SequenceAttention::Backward& args, Tensor de
 
 void AttentionSteps::backward_part(const SequenceAttention::Backward& args, Tensor delta,
                                    Tensor key_value, int key_rank, Tensor dkey_value,
-                                   const KeyPart& part, KeyRange skipped, bool overwrite,
+                                   const KeyPart& part, SkippedKeys skipped, bool overwrite,
                                    Stream& stream) {
   const Tensor dkey = part_of(dkey_value[0], part);
   const Tensor dvalue = part_of(dkey_value[1], part);

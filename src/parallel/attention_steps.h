@@ -68,7 +68,7 @@ class AttentionSteps {
   bool is_visible(int key_rank, const KeyPart& part) const;
   AttentionMask mask(Tensor lowest_visible, int key_rank, const KeyPart& part) const;
   void backward_part(const SequenceAttention::Backward& args, Tensor delta, Tensor key_value,
-                     int key_rank, Tensor dkey_value, const KeyPart& part, KeyRange skipped,
+                     int key_rank, Tensor dkey_value, const KeyPart& part, SkippedKeys skipped,
                      bool overwrite, Stream& stream);
 
   Context& context_;

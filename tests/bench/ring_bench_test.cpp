@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,10 @@ std::vector<RingCase> ring_cases() {
     gpu.link.transport = LinkTransport::kProcessors;
     add("_sm");
   }
+  gpu = tiny;
+  gpu.link.transport = LinkTransport::kProcessors;
+  gpu.head_dim = 64;
+  cases.push_back({"gpu_one_token_sm", DeviceType::kCuda, DType::kBFloat16, gpu});
   return cases;
 }
 
@@ -239,6 +244,45 @@ INSTANTIATE_TEST_SUITE_P(
                       CopierCase{"device_copies", DeviceType::kCuda, LinkTransport::kDeviceCopies},
                       CopierCase{"processors", DeviceType::kCuda, LinkTransport::kProcessors}),
     [](const auto& each) { return each.param.name; });
+
+TEST(ResidentCopier, CarriesOnFromStartToStop) {
+  RT_SKIP_WITHOUT_GPU();
+  const auto device = make_cuda_device(0);
+  const auto stream = device->make_stream(StreamPriority::kHigh);
+  constexpr std::int64_t kValues = 1 << 20;
+  const DeviceMemory memory(*device, 4 * kValues * sizeof(float));
+  const Tensor all(memory.data(), DType::kFloat32, {4, kValues});
+  std::vector<float> values(kValues);
+  std::iota(values.begin(), values.end(), 1.0f);
+  device->copy_to_device(all[0].raw(), values.data(), all[0].bytes(), *stream);
+  const auto copier = make_paced_copier(
+      *device, {.bytes_per_s = 1e12, .latency_s = 0, .transport = LinkTransport::kProcessors});
+  const auto hop = [&](int from) {
+    copier->copy(std::vector<CopyPiece>{{all[from + 1].raw(), all[from].raw(), all[0].bytes()}},
+                 *stream);
+  };
+  copier->start(*stream);
+  hop(0);
+  hop(1);
+  copier->stop(*stream);
+  copier->start(*stream);
+  hop(2);
+  copier->stop(*stream);
+  std::vector<float> received(kValues);
+  device->copy_to_host(received.data(), all[3].raw(), all[3].bytes(), *stream);
+  stream->synchronise();
+  EXPECT_EQ(received, values);
+  copier->start(*stream);  // and is destroyed meanwhile
+}
+
+TEST(ResidentCopier, LeavesSomeProcessors) {
+  RT_SKIP_WITHOUT_GPU();
+  const auto device = make_cuda_device(0);
+  for (const int processors : {0, 1000}) {
+    const LinkModel link{.transport = LinkTransport::kProcessors, .processors = processors};
+    EXPECT_THROW(make_paced_copier(*device, link), InvalidArgument) << processors;
+  }
+}
 
 TEST(EmulatedLink, ReplaysWhatTheRankBeforeHasSent) {
   const auto device = make_cpu_device();

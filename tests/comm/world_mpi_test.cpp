@@ -1,12 +1,17 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "ringtrain/core/error.h"
+#include "support/temporary_directory.h"
 #include "support/test_world.h"
 
 namespace ringtrain {
@@ -79,6 +84,31 @@ TEST(World, BuffersSendsOfBothSides) {
   if (partner >= world.size()) return;
   for (int i = 0; i < 3; ++i) world.send(bytes_of_rank(world.rank(), 300000), partner);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(world.receive(partner), bytes_of_rank(partner, 300000));
+}
+
+// The first rank of a pair leaves MPI alone until the second has its message.
+TEST(World, FinishedSendsNeedTheirSenderNoLonger) {
+  World& world = test_world();
+  const int partner = world.rank() ^ 1;
+  std::optional<TemporaryDirectory> directory;
+  if (world.rank() % 2 == 0) directory.emplace();
+  const auto directories = world.all_gather(directory ? directory->path().string() : "");
+  if (partner < world.size()) {
+    const auto first = static_cast<std::size_t>(std::min(world.rank(), partner));
+    const std::filesystem::path received = std::filesystem::path(directories[first]) / "received";
+    if (world.rank() < partner) {
+      world.send(bytes_of_rank(world.rank(), 300000), partner);
+      world.finish_sends();
+      for (int i = 0; i < 1000 && !std::filesystem::exists(received); ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      }
+      EXPECT_TRUE(std::filesystem::exists(received));
+    } else {
+      EXPECT_EQ(world.receive(partner), bytes_of_rank(partner, 300000));
+      std::ofstream(received) << "yes";
+    }
+  }
+  world.barrier();
 }
 
 TEST(World, AnyIsTrueEverywhereOrNowhere) {

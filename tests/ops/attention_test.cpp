@@ -297,17 +297,17 @@ TEST_P(AttentionPropertyTest, HiddenStepLeavesTheStateAsItWas) {
 }
 
 /// Every key is skipped in one of three calls: the two others give its part of dquery.
-void expect_skipped_keys_take_no_part(TestDevice& device, DType dtype, KeyRange middle) {
-  constexpr std::int64_t kTokens = 512;
-  AttentionProblem problem = random_attention({1, kTokens, 4, 64}, kTokens, 2, 13, dtype);
+void expect_skipped(TestDevice& device, DType dtype, AttentionProblem problem, SkippedKeys middle) {
+  const std::int64_t tokens = problem.key.shape[1];
   const AttentionResult whole = attend(device, dtype, problem);
+  const std::int64_t row = whole.dkey.size() / tokens;
   HostTensor sum(whole.dquery.shape), twice = whole.dquery;
   const std::int64_t end = middle.begin + middle.tokens;
-  for (const KeyRange skipped : {KeyRange{0, middle.begin}, middle, KeyRange{end, kTokens - end}}) {
+  for (const SkippedKeys skipped :
+       {SkippedKeys{0, middle.begin}, middle, SkippedKeys{end, tokens - end}}) {
     SCOPED_TRACE(skipped.begin);
     problem.skipped = skipped;
     const AttentionResult actual = attend(device, dtype, problem);
-    const std::int64_t row = whole.dkey.size() / kTokens;
     for (std::int64_t i = 0; i < whole.dkey.size(); ++i) {
       const std::int64_t key = i / row;
       const bool is_skipped = key >= skipped.begin && key < skipped.begin + skipped.tokens;
@@ -323,16 +323,28 @@ void expect_skipped_keys_take_no_part(TestDevice& device, DType dtype, KeyRange 
   EXPECT_LE(relative_l2(sum, twice), 2e-6);
 }
 
+void expect_skipped_keys_take_no_part(TestDevice& device, DType dtype) {
+  for (const std::int64_t kv_heads : {2, 4}) {
+    for (const std::int64_t head_dim : {64, 128}) {
+      AttentionProblem problem = random_attention({1, 512, 4, head_dim}, 512, kv_heads, 13, dtype);
+      for (const bool rounds : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << kv_heads << " " << head_dim << " " << rounds);
+        problem.rounds_key_value = rounds;
+        expect_skipped(device, dtype, problem, {128, 256});
+        expect_skipped(device, dtype, problem, {100, 130});
+      }
+    }
+  }
+}
+
 TEST_P(AttentionPropertyTest, SkippedKeysTakeNoPart) {
-  expect_skipped_keys_take_no_part(device(), dtype(), {128, 256});
-  expect_skipped_keys_take_no_part(device(), dtype(), {100, 130});
+  expect_skipped_keys_take_no_part(device(), dtype());
 }
 
 TEST(AttentionInAnyOrder, SkippedKeysTakeNoPart) {
   RT_SKIP_WITHOUT_GPU();
   TestDevice device(DeviceType::kCuda, /*deterministic=*/false);
-  expect_skipped_keys_take_no_part(device, DType::kBFloat16, {128, 256});
-  expect_skipped_keys_take_no_part(device, DType::kBFloat16, {100, 130});
+  expect_skipped_keys_take_no_part(device, DType::kBFloat16);
 }
 
 RT_INSTANTIATE_OP_TEST(AttentionPropertyTest, std::vector{NoCase{"property"}});

@@ -142,6 +142,32 @@ TEST_F(CheckTest, AttentionHeadsAndState) {
   expect_error([&] { check_args(args); }, {"chunk", "-1"});
 }
 
+TEST_F(CheckTest, AttentionSkipsKeysOfOneSequence) {
+  const AttentionForwardArgs forward = attention();
+  AttentionBackwardArgs args{.query = tensor({1, 8, 4, 16}),
+                             .key = tensor({1, 6, 2, 16}),
+                             .value = tensor({1, 6, 2, 16}),
+                             .dout = tensor({1, 8, 4, 16}),
+                             .lse = tensor({1, 4, 8}),
+                             .delta = tensor({1, 4, 8}),
+                             .dquery = tensor({1, 8, 4, 16}),
+                             .dkey = tensor({1, 6, 2, 16}),
+                             .dvalue = tensor({1, 6, 2, 16}),
+                             .mask = forward.mask,
+                             .softmax_scale = 1};
+  args.skipped = {2, 4};
+  EXPECT_NO_THROW(check_args(args));
+  for (const SkippedKeys keys : {SkippedKeys{2, 5}, SkippedKeys{-1, 2}, SkippedKeys{2, -1}}) {
+    args.skipped = keys;
+    expect_error([&] { check_args(args); }, {"attention_backward", "skipped"});
+  }
+  args.skipped = {2, 4};
+  args.query = args.dout = args.dquery = tensor({2, 8, 4, 16});
+  args.lse = args.delta = tensor({2, 4, 8});
+  args.key = args.value = args.dkey = args.dvalue = tensor({2, 6, 2, 16});
+  expect_error([&] { check_args(args); }, {"attention_backward", "skipped"});
+}
+
 TEST_F(CheckTest, RopePacksAllHeads) {
   RopeSplitArgs args{.qkv = tensor({1, 5, 8, 6}),
                      .positions = integers({5}),

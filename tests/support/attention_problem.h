@@ -22,7 +22,7 @@ struct AttentionProblem {
   std::int64_t key_chunk_size = 0;
   int free_processors = 0;        ///< as in AttentionForwardArgs
   bool rounds_key_value = false;  ///< dkey and dvalue are written in the compute type
-  KeyRange skipped = {};          ///< as in AttentionBackwardArgs, of one step; there NaN stays
+  SkippedKeys skipped = {};       ///< as in AttentionBackwardArgs, of one step; there NaN stays
 };
 
 struct AttentionResult {

@@ -33,4 +33,9 @@ inline void check_driver(CUresult status, const char* call) {
   throw DeviceError(fmt::format("{} failed: CUDA error {}", call, static_cast<int>(status)));
 }
 
+/// An address of this process as the driver counts it.
+inline CUdeviceptr driver_address(const void* address) {
+  return reinterpret_cast<CUdeviceptr>(address);
+}
+
 }  // namespace ringtrain

@@ -36,8 +36,8 @@ class PacedCopier {
  public:
   virtual ~PacedCopier() = default;
   /// With kProcessors, what is enqueued on `stream` from now until `stop` finds them taken, also
-  /// between messages; else they are only while a message travels. Before it is stopped nothing may
-  /// wait for the whole device, as freeing memory does.
+  /// between messages; else they are only while a message travels. Before it is stopped the host
+  /// may not wait for the device, as it does where memory is freed or a kernel launched first.
   virtual void start(Stream& stream) = 0;
   virtual void stop(Stream& stream) = 0;
   /// Enqueues one message on `stream`, the same in every call, and returns without waiting.

@@ -34,8 +34,9 @@ class World {
   /// Non-collective message of known peers. `send` of a longer one blocks until it is taken.
   virtual void send(const std::string& bytes, int to) = 0;
   virtual std::string receive(int from) = 0;
-  /// Blocks until all that was sent has been taken. For a rank that goes on to wait for something
-  /// else than the control plane: a buffered message may travel only while its sender is in a call.
+  /// Blocks until what was sent needs this rank no longer. For a rank that goes on to wait for
+  /// something else than the control plane: a buffered message may travel only while its sender is
+  /// in a call.
   virtual void finish_sends() = 0;
   /// True on every rank if true on any.
   virtual bool any(bool value) = 0;

@@ -34,8 +34,8 @@ struct AttentionBackwardSm90Args {
   int head_dim;              // a multiple of 8, at most 128
   float softmax_scale;       // positive
   AttentionSegment visible;  // query rows outside it see no key
-  // Keys [skipped_key, skipped_key + skipped_keys) of the visible ones take no part and their
-  // gradients stay: see attention_backward_sm90_skips.
+  // Keys [skipped_key, skipped_key + skipped_keys) of all take no part and their gradients stay:
+  // see attention_backward_sm90_skips.
   int skipped_key = 0;
   int skipped_keys = 0;
   // [B, Tq], ascending along Tq: rows see no key before it, counted from visible.k0; or null

@@ -119,8 +119,8 @@ struct AttentionDeltaArgs {
   Tensor delta;  ///< [B, N, T] fp32, written
 };
 
-/// Keys [begin, begin + tokens) of a block.
-struct KeyRange {
+/// Keys [begin, begin + tokens) of a block that take no part.
+struct SkippedKeys {
   std::int64_t begin = 0, tokens = 0;
 };
 
@@ -139,7 +139,7 @@ struct AttentionBackwardArgs {
   AttentionMask mask;
   float softmax_scale;
   bool overwrite_key_value = false;  ///< dkey and dvalue need not be zeroed before
-  KeyRange skipped = {};  ///< of one sequence: keys that take no part, and whose gradients stay
+  SkippedKeys skipped = {};          ///< of one sequence: their gradients stay as they are
   std::int64_t query_chunk_size = 0;
   std::int64_t key_chunk_size = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "ringtrain/backend/cuda_check.h"
 #include "ringtrain/backend/driver_function.h"
 #include "ringtrain/core/error.h"
+#include "ringtrain/kernels/attention_sm90.h"
 #include "ringtrain/kernels/resident_copy.h"
 
 namespace ringtrain {
@@ -23,17 +25,19 @@ cudaStream_t native(const Stream& stream) {
 class ResidentCopier final : public PacedCopier {
  public:
   ResidentCopier(Device& device, const LinkModel& link)
-      : link_(with_processors(link)),
+      : link_(checked(link)),
         write_(driver_function<decltype(&cuStreamWriteValue32)>("cuStreamWriteValue32")),
         wait_(driver_function<decltype(&cuStreamWaitValue32)>("cuStreamWaitValue32")),
         memory_(device, sizeof(kernels::CopyMailbox)),
         kernel_stream_(device.make_stream(StreamPriority::kHigh)),
+        other_stream_(device.make_stream(StreamPriority::kHigh)),
         event_(device.make_event()) {
     RT_CUDA_CHECK(cudaMemsetAsync(mailbox(), 0, memory_.bytes(), native(*kernel_stream_)));
+    kernel_stream_->synchronise();  // other streams use it too
   }
   ~ResidentCopier() override {
     try {
-      if (is_started_) stop(*kernel_stream_);
+      if (is_started_) stop(*other_stream_);
       kernel_stream_->synchronise();
     } catch (const Error&) {  // the device is lost, and the program about to end
     }
@@ -55,8 +59,8 @@ class ResidentCopier final : public PacedCopier {
     await(&mailbox()->resident, resident_, stream);
   }
   void stop(Stream& stream) override {
-    is_started_ = false;
     carry({}, stream);
+    is_started_ = false;
     kernel_stream_->record(*event_);
     stream.wait(*event_);
   }
@@ -67,6 +71,10 @@ class ResidentCopier final : public PacedCopier {
       throw InvalidArgument("a message over an emulated link has 1 to 8 parts");
     }
     for (const CopyPiece& piece : pieces) {
+      if (piece.bytes % sizeof(uint4) != 0) {
+        throw InvalidArgument(fmt::format(
+            "--ring_transport=sm carries messages of whole 16 bytes, not of {}", piece.bytes));
+      }
       message.pieces[static_cast<std::size_t>(message.num_pieces++)] = {
           piece.from, piece.to, static_cast<std::int64_t>(piece.bytes)};
     }
@@ -77,9 +85,14 @@ class ResidentCopier final : public PacedCopier {
   }
 
  private:
-  static const LinkModel& with_processors(const LinkModel& link) {
-    if (link.processors < 1) {
-      throw InvalidArgument("a link carried by SMs needs at least one (--ring_sms)");
+  /// All blocks of the kernel must find room at once, and leave some.
+  static const LinkModel& checked(const LinkModel& link) {
+    const int all = kernels::num_processors();
+    if (link.processors < 1 || link.processors >= all) {
+      throw InvalidArgument(
+          fmt::format("--ring_sms={}: messages take at least one SM, and fewer than "
+                      "the {} of this GPU",
+                      link.processors, all));
     }
     return link;
   }
@@ -88,25 +101,26 @@ class ResidentCopier final : public PacedCopier {
   }
   /// Enqueues the message and waits, on `stream`, until it is carried.
   void carry(const kernels::CopyMessage& message, Stream& stream) {
+    await(&mailbox()->carried, posted_, stream);  // the one before has left the mailbox
     // From pageable memory: read before the call returns.
     RT_CUDA_CHECK(cudaMemcpyAsync(&mailbox()->message, &message, sizeof message,
                                   cudaMemcpyHostToDevice, native(stream)));
-    check_driver(write_(native(stream), address(&mailbox()->posted), ++posted_,
+    check_driver(write_(native(stream), driver_address(&mailbox()->posted), ++posted_,
                         CU_STREAM_WRITE_VALUE_DEFAULT),
                  "cuStreamWriteValue32");
     await(&mailbox()->carried, posted_, stream);
   }
   void await(std::uint32_t* word, std::uint32_t value, Stream& stream) const {
-    check_driver(wait_(native(stream), address(word), value, CU_STREAM_WAIT_VALUE_GEQ),
+    check_driver(wait_(native(stream), driver_address(word), value, CU_STREAM_WAIT_VALUE_GEQ),
                  "cuStreamWaitValue32");
   }
-  static CUdeviceptr address(std::uint32_t* word) { return reinterpret_cast<CUdeviceptr>(word); }
 
   LinkModel link_;
   decltype(&cuStreamWriteValue32) write_;
   decltype(&cuStreamWaitValue32) wait_;
   DeviceMemory memory_;
   std::unique_ptr<Stream> kernel_stream_;
+  std::unique_ptr<Stream> other_stream_;  // tells the kernel to end where nobody else has
   std::unique_ptr<Event> event_;
   bool is_started_ = false;
   std::uint32_t posted_ = 0;
