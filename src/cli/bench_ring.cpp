@@ -135,19 +135,24 @@ nlohmann::ordered_json to_json(const Request& request, const BenchDevice& on, co
   return json;
 }
 
+/// By what messages travel, where there is a choice.
+std::string carrier_of(const LinkModel& link, const Device& device) {
+  if (device.type() != DeviceType::kCuda) return {};
+  return link.transport == LinkTransport::kDeviceCopies
+             ? " by the driver's copies"
+             : fmt::format(" by {} SMs set aside", link.processors);
+}
+
 void print_setting(const Request& request, const BenchDevice& on) {
   const RingBenchCase& what = request.what;
-  const std::string carrier = what.link.transport == LinkTransport::kDeviceCopies
-                                  ? std::string("the driver's copies")
-                                  : fmt::format("{} SMs set aside", what.link.processors);
   fmt::print(
       "{}\n{}\n"
       "ring of {}, {}: {} tokens a rank, batch {}, {} heads, {} key/value heads, head_dim {}, {}\n"
-      "link {:g} GB/s and {:g} us by {}, gradients travel in {}\n",
+      "link {:g} GB/s and {:g} us{}, gradients travel in {}\n",
       on.device->name(), on.ops->description(), what.num_ranks, name_of(what.layout),
       what.seq_length, what.batch, what.heads, what.kv_heads, what.head_dim, request.options.dtype,
-      what.link.bytes_per_s / kGiga, what.link.latency_s / kMicro, carrier,
-      name_of(what.gradient_dtype));
+      what.link.bytes_per_s / kGiga, what.link.latency_s / kMicro,
+      carrier_of(what.link, *on.device), name_of(what.gradient_dtype));
 }
 
 void print_header(const Request& request, const BenchDevice& on) {
